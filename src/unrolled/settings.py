@@ -1,0 +1,291 @@
+"""The settings of a run: one model that is the command line's flags, a recipe's keys and `config.json`.
+
+Every field is a flag (`batch_size` is `--batch-size`), a key in its table of a recipe
+(`[training] batch_size`), and a key of the saved `config.json`. A field left at ``None`` is
+filled from the task's own defaults.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from unrolled.errors import InputError
+
+FORMAT_VERSION = 1
+
+
+def _fractions(value: object) -> object:
+    """Read "0.9,0.05,0.05" or "90/5/5" as three fractions."""
+    if isinstance(value, str):
+        parts = value.replace("/", ",").split(",")
+        try:
+            numbers = [float(part) for part in parts]
+        except ValueError:
+            return value
+        total = sum(numbers)
+        return tuple(n / total for n in numbers) if total > 1.5 else tuple(numbers)
+    return value
+
+
+Split = Annotated[tuple[float, float, float], BeforeValidator(_fractions)]
+
+
+class Group(BaseModel):
+    """One table of a recipe and one panel of `unrolled train --help`."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=False, allow_inf_nan=False
+    )
+
+
+class DataSettings(Group):
+    """Data: what is read and how it becomes symbols."""
+
+    source: tuple[str, ...] = Field(
+        (),
+        description="Files, directories, '-' for standard input, or names from `unrolled data list`.",
+    )
+    symbols: Literal["character", "byte", "word", "subword"] = Field(
+        "character", description="What one symbol is."
+    )
+    vocabulary_size: int | None = Field(
+        None, ge=2, description="Most symbols to keep (word: 20000, subword: 2000, others: all)."
+    )
+    unknown: bool = Field(
+        True,
+        description="Keep a symbol for what the training text lacks; off closes the vocabulary.",
+    )
+    split: Split = Field(
+        (0.9, 0.05, 0.05),
+        description="Fractions for training, validation and test, e.g. 0.9,0.05,0.05.",
+    )
+    encoding: str = Field("utf-8", description="Encoding of text files.")
+
+    @model_validator(mode="after")
+    def _check_split(self) -> Self:
+        if (
+            any(part < 0 for part in self.split)
+            or abs(sum(self.split) - 1) > 1e-6
+            or not self.split[0]
+        ):
+            raise ValueError(
+                f"split {self.split} must be three fractions that sum to 1, the first above 0"
+            )
+        return self
+
+
+class ModelSettings(Group):
+    """Model: the cell, how many, how wide."""
+
+    cell: str = Field(
+        "lstm", description="rnn, lstm, gru, or your own as module:Class or path.py:Class."
+    )
+    nonlinearity: Literal["tanh", "relu", "sigmoid"] = Field(
+        "tanh", description="Activation of the rnn cell."
+    )
+    hidden: int = Field(128, ge=1, description="Width of the hidden state.")
+    layers: int = Field(1, ge=1, description="Recurrent layers, one on the other.")
+    embedding: int | None = Field(
+        None,
+        ge=0,
+        description="Width of the symbol embedding; 0 is one-hot (the default up to 256 symbols).",
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between layers.")
+    tied: bool = Field(False, description="Share the read-out's weights with the embedding.")
+    initial_scale: float | None = Field(
+        None,
+        gt=0,
+        description="Draw weights from N(0, scale^2), biases 0, instead of the cell's own start.",
+    )
+    dtype: Literal["float32", "float64"] = Field(
+        "float32", description="Number format of weights and states."
+    )
+
+
+class TrainingSettings(Group):
+    """Training: how long, how fast, and when to look."""
+
+    steps: int | None = Field(None, ge=1, description="Weight updates to make.")
+    epochs: float | None = Field(
+        None, gt=0, description="Passes over the training data, instead of --steps."
+    )
+    batch_size: int = Field(32, ge=1, description="Rows per update, over all processes together.")
+    window: int = Field(64, ge=1, description="Steps of truncated back-propagation through time.")
+    loss: Literal["mean", "sum"] = Field(
+        "mean", description="Mean over the steps of a window, or their sum."
+    )
+    smoothing: float = Field(
+        0.99, ge=0, lt=1, description="Weight of the past in the smoothed loss."
+    )
+    optimizer: Literal[
+        "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw"
+    ] = Field("adam", description="How weights follow gradients.")
+    lr: float | None = Field(
+        None, gt=0, description="Learning rate (default: the optimiser's usual one)."
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="For momentum and nesterov.")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty (decoupled in adamw).")
+    epsilon: float | None = Field(
+        None, gt=0, description="The optimiser's epsilon (default: torch's)."
+    )
+    epsilon_inside: bool = Field(
+        False,
+        description="Adagrad with epsilon inside the root, sqrt(sum + epsilon), as first printed.",
+    )
+    clip_norm: float | None = Field(
+        None, gt=0, description="Scale gradients to at most this global norm."
+    )
+    clip_value: float | None = Field(
+        None, gt=0, description="Clip every gradient entry to +- this value."
+    )
+    schedule: Literal["constant", "step", "cosine", "plateau"] = Field(
+        "constant", description="How the learning rate changes."
+    )
+    warmup: int = Field(0, ge=0, description="Steps over which the rate rises from 0.")
+    decay_every: int = Field(1000, ge=1, description="step: multiply the rate every so many steps.")
+    decay: float = Field(
+        0.5, gt=0, lt=1, description="step and plateau: multiply the rate by this."
+    )
+    patience: int = Field(
+        3, ge=1, description="plateau: evaluations without progress before a decay."
+    )
+    stop_after: int | None = Field(
+        None, ge=1, description="Early stopping: end after so many evaluations without progress."
+    )
+    evaluate_every: int | None = Field(
+        None, ge=1, description="Steps between evaluations (default: a twentieth)."
+    )
+    sample_every: int | None = Field(
+        None, ge=1, description="Steps between samples (default: at evaluations)."
+    )
+    sample_length: int = Field(200, ge=0, description="Symbols per sample; 0 for none.")
+    checkpoint_every: int | None = Field(
+        None, ge=1, description="Steps between checkpoints, besides those at each evaluation."
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
+    threads: int | None = Field(None, ge=1, description="Threads of the numerical libraries.")
+    device: str = Field("cpu", description="cpu or cuda.")
+
+
+class Target(Group):
+    """What a recipe must reach."""
+
+    metric: str
+    value: float
+    better: Literal["lower", "higher"] = "lower"
+    split: Literal["training", "validation", "test"] = "test"
+
+
+class Settings(Group):
+    """All settings of one run. `config.json` is this model written out."""
+
+    format_version: int = FORMAT_VERSION
+    task: str
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    target: Target | None = None
+
+    @classmethod
+    def from_flags(
+        cls, task: str, flags: Mapping[str, Any], base: "Settings | None" = None
+    ) -> "Settings":
+        """Build settings from flat names, as flags and keyword arguments are: ``hidden=256, steps=2000``.
+
+        Args:
+            task: Name of the task.
+            flags: Field name -> value; a value of ``None`` leaves the field as it is.
+            base: Settings to start from, as a recipe's.
+
+        Raises:
+            InputError: If a name is unknown or a value out of range; the sentence says which.
+        """
+        tables: dict[str, Any] = (base or cls(task=task)).model_dump(exclude_unset=True)
+        home = {field: group for group, model in GROUPS.items() for field in model.model_fields}
+        for name, value in flags.items():
+            if name not in home:
+                raise InputError(
+                    f"unknown setting {name!r}; `unrolled train --help` lists them all"
+                )
+            if value is not None:
+                tables.setdefault(home[name], {})[name] = value
+        return cls._checked(tables | {"task": task}, where="")
+
+    @classmethod
+    def from_toml(cls, path: Path) -> "Settings":
+        """Read a recipe.
+
+        Raises:
+            InputError: If the file is missing, is not TOML, or a key or value is wrong.
+        """
+        try:
+            tables = tomllib.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"no recipe at {path}") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InputError(f"{path} is not a readable TOML file: {error}") from None
+        return cls._checked(tables, where=f"{path}: ")
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "Settings":
+        """Read `config.json`; `where` opens the error sentence.
+
+        Raises:
+            InputError: If the text is damaged or written by a newer version.
+        """
+        try:
+            tables = json.loads(text)
+            version = tables.get("format_version")
+        except (ValueError, AttributeError):
+            raise InputError(f"{where} is not a JSON object; the file is damaged") from None
+        if not isinstance(version, int):
+            raise InputError(f"{where} has no format_version; it is not a model of unrolled")
+        if version > FORMAT_VERSION:
+            raise InputError(
+                f"{where} has format {version}, newer than the {FORMAT_VERSION} known here; upgrade unrolled"
+            )
+        return cls._checked(tables, where=f"{where}: ")
+
+    @classmethod
+    def _checked(cls, tables: Mapping[str, Any], where: str) -> "Settings":
+        try:
+            return cls.model_validate(tables)
+        except ValidationError as error:
+            raise InputError(where + _sentence(error)) from None
+
+    def with_defaults(self, defaults: Mapping[str, Mapping[str, Any]]) -> "Settings":
+        """Fill the fields nobody set from `defaults` (table -> field -> value)."""
+        tables = self.model_dump(exclude_unset=True)
+        for group, fields in defaults.items():
+            tables[group] = {**fields, **tables.get(group, {})}
+        return type(self)._checked(tables, where="")
+
+
+GROUPS: dict[str, type[Group]] = {
+    "data": DataSettings,
+    "model": ModelSettings,
+    "training": TrainingSettings,
+}
+
+
+def flag(field: str) -> str:
+    """Name of a field on the command line."""
+    return "--" + field.replace("_", "-")
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first complaint of pydantic, in the words of the user's own flags."""
+    first = error.errors(include_url=False)[0]
+    names = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        return f"unknown setting {'.'.join(names)!r}"
+    if first["type"] == "missing":
+        return f"setting {'.'.join(names)!r} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    if len(names) < 2 or names[0] not in GROUPS:
+        return f"{'.'.join(names)}: {message}" if names else message
+    return f"{flag(names[1])} {first['input']!r}: {message[0].lower()}{message[1:]}"

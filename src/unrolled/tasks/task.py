@@ -1,0 +1,145 @@
+"""The protocol of a task: data -> task -> trained model. The training loop knows nothing else of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from torch import Tensor, nn
+
+from unrolled.settings import Settings
+
+Split = Literal["training", "validation", "test"]
+Carry = dict[str, Tensor]
+"""What a window hands to the next: name -> (any, rows, ...). Rows lie along dimension 1."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """The figure by which the best weights are chosen."""
+
+    metric: str
+    better: Literal["lower", "higher"] = "lower"
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Whether `value` beats `best`; anything beats ``None``."""
+        if best is None:
+            return value == value
+        return value < best if self.better == "lower" else value > best
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """What a task must keep beside the weights to be used again without its data."""
+
+    vocabulary: dict[str, Any]
+    """Becomes `vocabulary.json`."""
+    baseline: dict[str, np.ndarray] = field(default_factory=dict)
+    """Becomes `baseline.safetensors`; empty when the baseline needs no arrays."""
+
+
+class Task(ABC):
+    """One kind of job: its data, model, loss, metric, baseline, and how a result is shown.
+
+    A task made by :meth:`prepare` has data and can train; one made by :meth:`restore` has what was
+    saved beside the weights and can predict and evaluate.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    criterion: ClassVar[Criterion]
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Table -> field -> value, for the settings nobody gave."""
+
+    settings: Settings
+
+    @classmethod
+    @abstractmethod
+    def prepare(cls, settings: Settings) -> Self:
+        """Read the data, fit the vocabulary and the baselines on its training split.
+
+        Raises:
+            InputError: If the data is missing, unreadable or too short.
+        """
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, settings: Settings, artefacts: Artefacts) -> Self:
+        """Rebuild a task from what :meth:`artefacts` gave.
+
+        Raises:
+            InputError: If the artefacts are damaged.
+        """
+
+    @abstractmethod
+    def artefacts(self) -> Artefacts:
+        """Give what :meth:`restore` needs."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Build the model, its initial weights drawn from ``settings.training.seed``."""
+
+    @property
+    @abstractmethod
+    def data_digest(self) -> str:
+        """A hash of the data, by which resuming knows that it reads the same."""
+
+    @property
+    @abstractmethod
+    def steps_per_epoch(self) -> int:
+        """Updates in one pass over the training split."""
+
+    @property
+    @abstractmethod
+    def initial_loss(self) -> float:
+        """The loss of a model that knows nothing, where the smoothed loss starts."""
+
+    @abstractmethod
+    def batch(self, step: int, rows: slice) -> Any:  # noqa: ANN401 - a task's own type
+        """Rows `rows` of the global batch for update number `step` (0, 1, ...).
+
+        The same step always gives the same batch, whatever happened before.
+        """
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Any, carry: Carry) -> tuple[Tensor, Carry]:  # noqa: ANN401
+        """Compute the loss of a batch: a scalar, averaged over its rows; and what the next window starts from.
+
+        `carry` is empty at step 0. `model` must be used by calling it, as it may be wrapped.
+        """
+
+    @abstractmethod
+    def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Judge the model on a split; holds the criterion's metric."""
+
+    @abstractmethod
+    def baselines(self, split: Split) -> dict[str, float]:
+        """Name of a baseline -> the criterion's metric on a split."""
+
+    @abstractmethod
+    def progress(self, loss: float) -> dict[str, float]:
+        """Express a training loss in the units people read, e.g. ``{"bits_per_character": 2.1}``."""
+
+    @abstractmethod
+    def throughput(self) -> tuple[int, str]:
+        """How many units one update reads, and their name, e.g. ``(2048, "characters")``."""
+
+    @abstractmethod
+    def show(self, model: nn.Module, step: int) -> str:
+        """Give what a person looks at while the model learns: a text sample, a few predictions."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, sources: Sequence[str]) -> dict[str, Any]:
+        """Judge the model and the baselines on other data."""
+
+    @abstractmethod
+    def predict(self, model: nn.Module, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Give one object an input."""
+
+
+TASKS: dict[str, str] = {
+    "generate": "unrolled.tasks.generate:Generate",
+    "classify": "unrolled.tasks.classify:Classify",
+}
+"""The registry: name -> where the class lies, so that naming a task imports only that one."""
