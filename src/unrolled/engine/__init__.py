@@ -1,1 +1,6 @@
-"""."""
+"""The contract of a cell, and the engines that run one over a sequence."""
+
+from unrolled.engine.cell import Cell, States
+from unrolled.engine.reference import Outputs, run
+
+__all__ = ["Cell", "Outputs", "States", "run"]

@@ -1,0 +1,91 @@
+"""A cell by name: registered, `module:Class`, or `path.py:Class`."""
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import textwrap
+from pathlib import Path
+from types import ModuleType
+
+from unrolled.cells.elman import Elman
+from unrolled.cells.gru import GRU
+from unrolled.cells.lstm import LSTM
+from unrolled.engine import Cell
+from unrolled.errors import InputError
+from unrolled.settings import ModelSettings
+
+CELLS: dict[str, type[Cell]] = {"rnn": Elman, "lstm": LSTM, "gru": GRU}
+
+
+def resolve(name: str) -> type[Cell]:
+    """Find a cell's class.
+
+    Args:
+        name: A registered name (`lstm`), `module:Class` or `path.py:Class`.
+
+    Raises:
+        InputError: If there is no such name, module, file or class, or it is not a ``Cell``.
+    """
+    if name in CELLS:
+        return CELLS[name]
+    module_name, colon, class_name = name.rpartition(":")
+    if not colon or not module_name or not class_name:
+        known = ", ".join(CELLS)
+        raise InputError(
+            f"no cell {name!r}; give one of {known}, or your own as module:Class or path.py:Class"
+        )
+    module = _module(module_name)
+    found = getattr(module, class_name, None)
+    if found is None:
+        raise InputError(f"{module_name} has no class {class_name!r}")
+    if not (isinstance(found, type) and issubclass(found, Cell)):
+        raise InputError(f"{class_name} of {module_name} is not a subclass of unrolled.Cell")
+    return found
+
+
+def make_cell(model: ModelSettings, input_size: int) -> Cell:
+    """Build the first layer's cell as the settings say.
+
+    Raises:
+        InputError: If the class cannot be built from ``(input_size, hidden_size)``.
+    """
+    cell_class = resolve(model.cell)
+    if cell_class is Elman:
+        return Elman(input_size, model.hidden, model.nonlinearity)
+    try:
+        return cell_class(input_size, model.hidden)
+    except TypeError as error:
+        raise InputError(
+            f"cell {model.cell} cannot be built as {cell_class.__name__}(input_size, hidden_size): {error}"
+        ) from None
+
+
+def fingerprint(cell_class: type[Cell]) -> str:
+    """Hash a cell's source, comments and layout aside, to tell whether a model still fits it."""
+    source = textwrap.dedent(inspect.getsource(cell_class))
+    return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()[:16]
+
+
+def _module(name: str) -> ModuleType:
+    path = Path(name)
+    try:
+        if path.suffix != ".py":
+            return importlib.import_module(name)
+        if not path.is_file():
+            raise InputError(f"no file {name} to read a cell from")
+        key = f"unrolled_cell_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{path.stem}"
+        spec = importlib.util.spec_from_file_location(key, path)
+        if spec is None or spec.loader is None:
+            raise InputError(f"{name} cannot be loaded as Python")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[key] = module
+        spec.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise InputError(f"loading {name} failed{line}: {type(error).__name__}: {error}") from error
+    return module

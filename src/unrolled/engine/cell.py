@@ -1,0 +1,120 @@
+"""The contract of a cell: what one time step computes.
+
+B is the batch (rows), I the input size, H the hidden size, T the number of steps.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+Width = int | tuple[int, ...]
+"""Width of a state: (B, n) for an int n, (B, *n) for a tuple, as a convolutional state has."""
+States = dict[str, Tensor]
+
+_recorder: ContextVar[dict[str, Tensor] | None] = ContextVar("gates", default=None)
+
+
+@contextmanager
+def recording_gates() -> Iterator[dict[str, Tensor]]:
+    """Collect what cells hand to :meth:`Cell.gate` meanwhile, by name."""
+    gates: dict[str, Tensor] = {}
+    token = _recorder.set(gates)
+    try:
+        yield gates
+    finally:
+        _recorder.reset(token)
+
+
+class Cell(nn.Module):
+    """One time step, as it stands in the paper. Subclass it and write ``step``.
+
+    The class says what ``step`` takes and returns:
+
+    - ``state_names``: the states, in the order in which ``step`` takes and returns them.
+    - ``output_names``: further results of ``step``, after the states. The layer's output ``y`` is
+      the first of them if there are any, else the first state.
+    - ``extra_names``: further inputs, handed to ``step`` by name: a mask for each step (T, B, n)
+      or each sequence (B, n), the previous target. The name ``t`` is filled by the engine: the
+      index of the step, (B, 1).
+    - ``delays``: state name -> older steps wanted. With ``delays = {"h": (1, 4)}``, ``step`` gets
+      the tuple (h of one step ago, h of four steps ago) in place of ``h``. Before the first step
+      an older state is zero.
+
+    Args:
+        input_size: Width I of the input, kept as ``cell.input_size``.
+        hidden_size: Width H of the states, kept as ``cell.hidden_size``.
+    """
+
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
+    output_names: ClassVar[tuple[str, ...]] = ()
+    extra_names: ClassVar[tuple[str, ...]] = ()
+    delays: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401
+        """Remember the constructor's arguments, so that other layers can be built alike."""
+        self = super().__new__(cls)
+        object.__setattr__(self, "_arguments", (args, kwargs))
+        return self
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+
+    def step(self, x: Tensor, *states: Any, **extras: Tensor) -> Any:  # noqa: ANN401
+        """Compute one step: x (B, I) and the states -> the new states, then the outputs."""
+        raise TypeError(f"{type(self).__name__} does not define step(x, *states)")
+
+    @property
+    def state_sizes(self) -> dict[str, Width]:
+        """Width of every state; ``hidden_size`` each unless overridden."""
+        return dict.fromkeys(self.state_names, self.hidden_size)
+
+    @property
+    def output_size(self) -> int:
+        """Width of ``y``. A cell with ``output_names`` whose first is not H wide overrides it."""
+        if self.output_names:
+            return self.hidden_size
+        width = self.state_sizes[self.state_names[0]]
+        return width if isinstance(width, int) else width[0]
+
+    def initial_states(self, batch: int, like: Tensor) -> States:
+        """Zero states for `batch` rows, on the device and in the dtype of `like`."""
+        return {
+            name: like.new_zeros(batch, *((width,) if isinstance(width, int) else width))
+            for name, width in self.state_sizes.items()
+        }
+
+    def gate(self, name: str, value: Tensor) -> Tensor:
+        """Name a value for the inspectors; gives it back unchanged."""
+        gates = _recorder.get()
+        if gates is not None:
+            gates[name] = value
+        return value
+
+    def clone(self, **changes: Any) -> Self:  # noqa: ANN401
+        """Build a cell by the same constructor call, but for `changes`, with fresh parameters.
+
+        Raises:
+            TypeError: If the constructor does not take what is to be changed.
+        """
+        args, kwargs = self._arguments
+        try:
+            bound = inspect.signature(type(self)).bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__} cannot be built again: {error}") from None
+        changes = {name: value for name, value in changes.items() if getattr(self, name) != value}
+        unknown = [name for name in changes if name not in bound.signature.parameters]
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__}.__init__ takes no {unknown[0]!r}, so it cannot be the cell of a "
+                f"layer whose {unknown[0]} is {changes[unknown[0]]}; give it that argument"
+            )
+        bound.arguments.update(changes)
+        return type(self)(*bound.args, **bound.kwargs)
