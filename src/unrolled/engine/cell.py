@@ -4,7 +4,7 @@ B is the batch (rows), I the input size, H the hidden size, T the number of step
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Self
@@ -67,9 +67,8 @@ class Cell(nn.Module):
         self.input_size = input_size
         self.hidden_size = hidden_size
 
-    def step(self, x: Tensor, *states: Any, **extras: Tensor) -> Any:  # noqa: ANN401
-        """Compute one step: x (B, I) and the states -> the new states, then the outputs."""
-        raise TypeError(f"{type(self).__name__} does not define step(x, *states)")
+    step: Callable[..., Any]
+    """``step(x, *states, **extras)``: x (B, I) and the states -> the new states, then the outputs."""
 
     @property
     def state_sizes(self) -> dict[str, Width]:
@@ -83,13 +82,6 @@ class Cell(nn.Module):
             return self.hidden_size
         width = self.state_sizes[self.state_names[0]]
         return width if isinstance(width, int) else width[0]
-
-    def initial_states(self, batch: int, like: Tensor) -> States:
-        """Zero states for `batch` rows, on the device and in the dtype of `like`."""
-        return {
-            name: like.new_zeros(batch, *((width,) if isinstance(width, int) else width))
-            for name, width in self.state_sizes.items()
-        }
 
     def gate(self, name: str, value: Tensor) -> Tensor:
         """Name a value for the inspectors; gives it back unchanged."""

@@ -81,10 +81,30 @@ class Generate(Task):
         "training": {"steps": 3000, "lr": 0.003, "clip_norm": 1.0},
     }
 
-    def __init__(self, settings: Settings, vocabulary: Vocabulary, ngram: NGram) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        vocabulary: Vocabulary,
+        ngram: NGram,
+        corpus: Corpus | None = None,
+    ) -> None:
         self.settings = settings
         self.vocabulary = vocabulary
         self.ngram = ngram
+        self._corpus = corpus
+
+    @property
+    def corpus(self) -> Corpus:
+        """The encoded text; only a task that was prepared has it."""
+        if self._corpus is None:
+            raise RunError("this task was restored from a model directory and has no training data")
+        return self._corpus
+
+    @cached_property
+    def windows(self) -> Windows:
+        """The training text, cut into windows."""
+        training = self.settings.training
+        return Windows(self.corpus.training.ids, training.batch_size, training.window)
 
     @classmethod
     def prepare(cls, settings: Settings) -> Self:
@@ -129,7 +149,7 @@ class Generate(Task):
 
     @property
     def initial_loss(self) -> float:
-        """ln V a symbol: all symbols alike."""
+        """The loss when all symbols seem alike: ln V a symbol."""
         return math.log(len(self.vocabulary)) * self._symbols_in_loss
 
     @property

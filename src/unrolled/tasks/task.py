@@ -49,6 +49,8 @@ class Task(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     criterion: ClassVar[Criterion]
+    headline: ClassVar[str]
+    """The metric people read; one of those :meth:`validate` gives."""
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Table -> field -> value, for the settings nobody gave."""
 
@@ -104,7 +106,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Any, carry: Carry) -> tuple[Tensor, Carry]:  # noqa: ANN401
-        """Compute the loss of a batch: a scalar, averaged over its rows; and what the next window starts from.
+        """Compute a batch's loss, a scalar averaged over its rows, and what the next window starts from.
 
         `carry` is empty at step 0. `model` must be used by calling it, as it may be wrapped.
         """
@@ -114,8 +116,8 @@ class Task(ABC):
         """Judge the model on a split; holds the criterion's metric."""
 
     @abstractmethod
-    def baselines(self, split: Split) -> dict[str, float]:
-        """Name of a baseline -> the criterion's metric on a split."""
+    def baselines(self, split: Split) -> dict[str, dict[str, float]]:
+        """Name of a baseline -> the same metrics as :meth:`validate`, on a split."""
 
     @abstractmethod
     def progress(self, loss: float) -> dict[str, float]:
