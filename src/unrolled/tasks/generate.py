@@ -5,6 +5,7 @@ T is the window, B the rows of a batch, V the number of symbols.
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unrolled.cells import make_cell
-from unrolled.data import Part, Vocabulary, Window, Windows, encode_sources, prepare_corpus
-from unrolled.errors import InputError
+from unrolled.data import Corpus, Part, Vocabulary, Window, Windows, encode_sources, prepare_corpus
+from unrolled.errors import InputError, RunError
 from unrolled.layers import Recurrent, Symbols
 from unrolled.settings import ModelSettings, Settings
 from unrolled.tasks.decoding import Drawing, Sampler, beam_search
@@ -65,8 +66,8 @@ class LanguageModel(nn.Module):
     ) -> tuple[Tensor, Carry]:
         """Score what follows: ids (T, B) -> logits (T, B, V), states name -> (L, B, H)."""
         x = self.symbols(ids, self.readout.weight.dtype)
-        y, states = self.net(x, states, lengths=lengths)
-        return self.readout(y), states
+        y, last = self.net(x, states, lengths=lengths)
+        return self.readout(y), last
 
 
 class Generate(Task):
@@ -114,11 +115,9 @@ class Generate(Task):
             InputError: If the text is missing, unreadable or shorter than one window.
         """
         corpus, vocabulary = prepare_corpus(settings.data)
-        windows = Windows(
-            corpus.training.ids, settings.training.batch_size, settings.training.window
-        )
-        task = cls(settings, vocabulary, NGram.fit(corpus.training.ids, len(vocabulary)))
-        task._corpus, task._windows = corpus, windows
+        ngram = NGram.fit(corpus.training.ids, len(vocabulary))
+        task = cls(settings, vocabulary, ngram, corpus)
+        _ = task.windows  # a text that is too short is found before anything is written
         return task
 
     @classmethod
@@ -140,12 +139,12 @@ class Generate(Task):
     @property
     def data_digest(self) -> str:
         """A hash of the text and how it is split and encoded."""
-        return self._corpus.digest
+        return self.corpus.digest
 
     @property
     def steps_per_epoch(self) -> int:
         """Windows in each row's stretch of the training text."""
-        return self._windows.per_epoch
+        return self.windows.per_epoch
 
     @property
     def initial_loss(self) -> float:
@@ -159,7 +158,7 @@ class Generate(Task):
 
     def batch(self, step: int, rows: slice) -> Window:
         """Window number `step` of the rows' own stretches of text: inputs and targets (T, B)."""
-        return self._windows(step, rows)
+        return self.windows(step, rows)
 
     def loss(self, model: nn.Module, batch: Window, carry: Carry) -> tuple[Tensor, Carry]:
         """Cross-entropy of the next symbols in nats: mean over rows, mean or sum over the steps.
@@ -189,7 +188,7 @@ class Generate(Task):
         return {f"{order}-gram": _units(value, part) for order, value in nats.items()}
 
     def _part(self, split: Split) -> Part:
-        part: Part = getattr(self._corpus, split)
+        part: Part = getattr(self.corpus, split)
         return part.head(VALIDATION_LIMIT) if split == "validation" else part
 
     @torch.no_grad()
@@ -222,7 +221,7 @@ class Generate(Task):
 
     def progress(self, loss: float) -> dict[str, float]:
         """Give a training loss as bits a character."""
-        part = self._corpus.training
+        part = self.corpus.training
         nats = loss / self._symbols_in_loss
         return {"bits_per_character": _units(nats, part)["bits_per_character"]}
 
@@ -362,8 +361,8 @@ class Generate(Task):
     ) -> tuple[Tensor, Carry]:
         """Read ids (T,) -> logits (V,) of what follows, and the states."""
         device = next(model.parameters()).device
-        logits, states = model(torch.from_numpy(ids).to(device).unsqueeze(1), states)
-        return self._mask(logits[-1, 0]), states
+        logits, last = model(torch.from_numpy(ids).to(device).unsqueeze(1), states)
+        return self._mask(logits[-1, 0]), last
 
     def _mask(self, logits: Tensor) -> Tensor:
         """Never write the unknown symbol."""
