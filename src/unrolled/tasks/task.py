@@ -3,11 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from torch import Tensor, nn
 
+from unrolled.errors import InputError
 from unrolled.settings import Settings
 
 Split = Literal["training", "validation", "test"]
@@ -145,3 +147,15 @@ TASKS: dict[str, str] = {
     "classify": "unrolled.tasks.classify:Classify",
 }
 """The registry: name -> where the class lies, so that naming a task imports only that one."""
+
+
+def task_class(name: str) -> type[Task]:
+    """Import the class of a registered task.
+
+    Raises:
+        InputError: If no task has this name.
+    """
+    if name not in TASKS:
+        raise InputError(f"no task {name!r}; give one of {', '.join(TASKS)}")
+    module, _, attribute = TASKS[name].partition(":")
+    return getattr(import_module(module), attribute)
