@@ -1,1 +1,58 @@
-"""Recurrent sequence models that you write in ten lines, train with one command, and can see inside."""
+"""Recurrent sequence models that you write in ten lines, train with one command, and can see inside.
+
+Nothing heavy is loaded before it is used: ``import unrolled`` imports neither torch nor matplotlib.
+"""
+
+from typing import TYPE_CHECKING
+
+from unrolled.errors import InputError, Interrupted, RunError, UnrolledError
+from unrolled.lazy import lazily
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from unrolled import cells as cells
+    from unrolled import data as data
+    from unrolled.checkpoint import Trained as Trained
+    from unrolled.checkpoint import load as load
+    from unrolled.engine import Cell as Cell
+    from unrolled.inspect import doctor as doctor
+    from unrolled.layers import Recurrent as Recurrent
+    from unrolled.settings import Settings as Settings
+    from unrolled.train import Callback as Callback
+    from unrolled.train import train as train
+
+__all__ = [
+    "Callback",
+    "Cell",
+    "InputError",
+    "Interrupted",
+    "Recurrent",
+    "RunError",
+    "Settings",
+    "Trained",
+    "UnrolledError",
+    "__version__",
+    "cells",
+    "data",
+    "doctor",
+    "load",
+    "train",
+]
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "Callback": "unrolled.train",
+        "Cell": "unrolled.engine",
+        "Recurrent": "unrolled.layers",
+        "Settings": "unrolled.settings",
+        "Trained": "unrolled.checkpoint",
+        "cells": "unrolled.cells",
+        "data": "unrolled.data",
+        "doctor": "unrolled.inspect",
+        "load": "unrolled.checkpoint",
+        "train": "unrolled.train",
+    },
+    __all__,
+)

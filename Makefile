@@ -1,0 +1,53 @@
+# Two commands: `make demo` trains a model that learns to write, `make test` runs every test.
+#
+# On Linux, PyPI's torch brings gigabytes of GPU libraries. For the small CPU build:
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test lint docs clean
+
+help:
+	@echo "make demo     train on the built-in English for about 90 seconds and watch it learn"
+	@echo "make test     run every test"
+	@echo "make install  create $(VENV) with the pinned set (demo and test begin with it)"
+	@echo "make lint     ruff and pyright"
+	@echo "make docs     build the documentation into docs/_build/html"
+	@echo "make clean    remove $(VENV) , the demo's run and everything built"
+
+install: $(STAMP)
+
+# The build backend comes first, so that the project builds with the pinned one.
+# In place: a module added to src/ is found without installing again.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt --upgrade pip
+	$(PIP) install --quiet --constraint constraints.txt scikit-build-core
+	$(PIP) install --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+		--no-build-isolation --config-settings editable.mode=inplace --editable . \
+		--group test --group lint --group docs
+	touch $@
+
+demo: install
+	$(BIN)/unrolled train recipes/demo.toml --out runs/demo --overwrite
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+docs: install
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) build dist runs/demo docs/_build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
