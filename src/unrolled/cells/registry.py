@@ -3,8 +3,8 @@
 import ast
 import hashlib
 import importlib
-import importlib.util
 import inspect
+import linecache
 import sys
 import textwrap
 from pathlib import Path
@@ -76,13 +76,12 @@ def _module(name: str) -> ModuleType:
             return importlib.import_module(name)
         if not path.is_file():
             raise InputError(f"no file {name} to read a cell from")
-        key = f"unrolled_cell_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{path.stem}"
-        spec = importlib.util.spec_from_file_location(key, path)
-        if spec is None or spec.loader is None:
-            raise InputError(f"{name} cannot be loaded as Python")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[key] = module
-        spec.loader.exec_module(module)
+        # Compiled here and not by importlib, whose cache of bytecode may be a second old.
+        module = ModuleType(f"unrolled_cell_{path.stem}")
+        module.__file__ = str(path)
+        sys.modules[module.__name__] = module
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+        linecache.checkcache(str(path))
     except InputError:
         raise
     except Exception as error:

@@ -91,7 +91,7 @@ class Cell(nn.Module):
         return value
 
     def clone(self, **changes: Any) -> Self:  # noqa: ANN401
-        """Build a cell by the same constructor call, but for `changes`, with fresh parameters.
+        """Build a cell by the same constructor call, but for `changes`, with fresh parameters of this dtype.
 
         Raises:
             TypeError: If the constructor does not take what is to be changed.
@@ -109,4 +109,6 @@ class Cell(nn.Module):
                 f"layer whose {unknown[0]} is {changes[unknown[0]]}; give it that argument"
             )
         bound.arguments.update(changes)
-        return type(self)(*bound.args, **bound.kwargs)
+        cell = type(self)(*bound.args, **bound.kwargs)
+        like = next(self.parameters(), None)
+        return cell if like is None else cell.to(like.device, like.dtype)
