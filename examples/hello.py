@@ -18,7 +18,7 @@ def ids(text: str) -> torch.Tensor:
 
 
 def main() -> None:
-    """Train until the loss is as good as zero, then show every step."""
+    """Train until the loss is as good as zero, then show every step of the word."""
     torch.manual_seed(0)
     inputs, targets = ids("hell"), ids("ello")
     x = functional.one_hot(inputs, len(LETTERS)).float().unsqueeze(1)  # (T, 1, 4)
@@ -26,15 +26,17 @@ def main() -> None:
     readout = torch.nn.Linear(3, len(LETTERS))
     optimizer = torch.optim.Adam([*net.parameters(), *readout.parameters()], lr=0.1)
 
-    for step in range(501):
+    step, loss = 0, torch.tensor(torch.inf)
+    while loss > 1e-4:
         h, _ = net(x)  # (T, 1, 3)
         logits = readout(h)[:, 0]  # (T, 4)
         loss = functional.cross_entropy(logits, targets, reduction="sum")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % 100 == 0:
-            print(f"step {step:3d}   loss {loss.item():8.5f}")
+        if step % 200 == 0 or loss <= 1e-4:
+            print(f"step {step:4d}   loss {loss.item():.5f}")
+        step += 1
 
     print(f"\n{'input':5}  {'hidden state':24}  {'logits ' + ' '.join(LETTERS):30}  says  target")
     for t, (given, wanted) in enumerate(zip(inputs, targets, strict=True)):
