@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Column, Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 """The flag ``--json`` of a command."""
@@ -37,6 +38,36 @@ def complain(sentence: str) -> None:
     console = logs()
     console.print("error: ", style="bold red", end="")
     console.print(sentence, soft_wrap=True)
+
+
+def comparison(figures: Mapping[str, Mapping[str, float]]) -> Table:
+    """Set the figures of several models under each other; the first is the one that matters.
+
+    Args:
+        figures: Name of a model -> name of a metric -> value.
+    """
+    columns = list(dict.fromkeys(name for row in figures.values() for name in row))
+    table = Table("", *(Column(words(name), justify="right") for name in columns), box=None)
+    for number, (model, row) in enumerate(figures.items()):
+        cells = (f"{row[name]:.4f}" if name in row else "" for name in columns)
+        table.add_row(model, *cells, style="bold" if number == 0 else None)
+    return table
+
+
+def words(name: str) -> str:
+    """Write the name of a metric as people do: ``bits_per_character`` is bits/character."""
+    return name.replace("_per_", "/").replace("_", " ")
+
+
+def visible(text: str) -> str:
+    """Make control characters visible, so that what a model writes cannot steer a terminal."""
+    return text.translate(_PICTURES)
+
+
+_PICTURES = {
+    **{code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"},
+    **dict.fromkeys(range(0x7F, 0xA0), 0xFFFD),
+}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -16,13 +16,13 @@ def lazily(
         public: All public names, for ``dir()``.
     """
 
-    def __getattr__(name: str) -> Any:  # noqa: ANN401, N807 - Python's own name and signature
+    def __getattr__(name: str) -> Any:  # noqa: ANN401 - Python's own name and signature
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = import_module(homes[name])
         return module if homes[name] == f"{package}.{name}" else getattr(module, name)
 
-    def __dir__() -> list[str]:  # noqa: N807
+    def __dir__() -> list[str]:
         return sorted(public)
 
     return __getattr__, __dir__

@@ -1,0 +1,162 @@
+"""``unrolled sample``, ``unrolled predict``, ``unrolled evaluate``."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from unrolled import console
+from unrolled.errors import InputError
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")]
+OwnCell = Annotated[
+    str | None,
+    typer.Option("--cell", help="Your own cell again, for a model that was trained with it."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's commands."""
+    app.command("sample")(_sample)
+    app.command("predict")(_predict)
+    app.command("evaluate")(_evaluate)
+
+
+def _sample(
+    model: Model,
+    prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",
+    length: Annotated[int, typer.Option(help="Symbols to write.")] = 500,
+    temperature: Annotated[
+        float | None, typer.Option(help="0: always the likeliest; above 1: wilder. \\[default 1]")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw among the K likeliest only.")] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Draw among the likeliest that together hold this probability."),
+    ] = None,
+    stop: Annotated[str | None, typer.Option(help="End before this text.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    samples: Annotated[int, typer.Option(min=1, help="Texts to write, all different.")] = 1,
+    beam: Annotated[
+        int | None,
+        typer.Option(metavar="WIDTH", help="Search for one likely text instead of drawing."),
+    ] = None,
+    unknown: Annotated[
+        Literal["error", "skip"],
+        typer.Option(help="What to do with symbols of the prompt that the model never saw."),
+    ] = "error",
+    cell: OwnCell = None,
+    json: console.Json = False,
+) -> None:
+    """Write text with a trained language model, shown as it is drawn."""
+    from unrolled.checkpoint import load
+
+    chosen = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    drawing = {name: value for name, value in chosen.items() if value is not None}
+    common = {"length": length, "stop": stop, "unknown": unknown}
+    if beam is not None and (drawing or samples > 1):
+        raise InputError(
+            "--beam finds one text: leave out --samples, --temperature, --top-k and --top-p"
+        )
+    trained = load(model, cell)
+    if beam is not None:
+        texts = [iter([trained.beam(prompt, width=beam, **common)])]
+    else:
+        texts = [
+            trained.sample(prompt, seed=seed, sample=number, **drawing, **common)
+            for number in range(samples)
+        ]
+    if json:
+        console.print_json({"prompt": prompt, "samples": ["".join(pieces) for pieces in texts]})
+        return
+    for number, pieces in enumerate(texts, start=1):
+        if samples > 1:
+            print(f"--- {number} of {samples} ---")
+        _stream(prompt)
+        for piece in pieces:
+            _stream(piece)
+        print()
+
+
+def _stream(text: str) -> None:
+    """Write text at once; on a terminal, what could steer it is made visible."""
+    print(console.visible(text) if sys.stdout.isatty() else text, end="", flush=True)
+
+
+def _predict(
+    model: Model,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[INPUT]...", help="Texts; '-' stands for standard input."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A file of inputs, one a line; '-' for standard input.")
+    ] = None,
+    cell: OwnCell = None,
+    json: console.Json = False,
+) -> None:
+    """Apply a trained model to inputs, one result each."""
+    from unrolled.checkpoint import load
+
+    texts = list(_read_inputs(inputs or [], file))
+    if not texts:
+        raise InputError("nothing to predict: give texts, or --file with one text a line")
+    predictions = load(model, cell).predict(texts)
+    if json:
+        console.print_json({"predictions": list(predictions)})
+        return
+    for prediction in predictions:
+        print("\t".join(_readable(value) for value in prediction.values()))
+
+
+def _read_inputs(inputs: list[str], file: Path | None) -> Iterator[str]:
+    for text in inputs:
+        if text == "-":
+            yield from _lines("-")
+        else:
+            yield text
+    if file is not None:
+        yield from _lines(str(file))
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode("utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError as error:
+        where = "standard input" if file == "-" else file
+        raise InputError(f"{where} is not UTF-8 at byte {error.start}") from None
+
+
+def _readable(value: object) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return console.visible(text) if sys.stdout.isatty() else text
+
+
+def _evaluate(
+    model: Model,
+    data: Annotated[
+        list[str],
+        typer.Argument(metavar="DATA...", help="Data of the kind the model learned from."),
+    ],
+    cell: OwnCell = None,
+    json: console.Json = False,
+) -> None:
+    """Judge a trained model on data, simple baselines beside it."""
+    from unrolled.checkpoint import load
+
+    found = load(model, cell).evaluate(data)
+    if json:
+        console.print_json(found)
+        return
+    baselines: dict[str, dict[str, float]] = found.pop("baselines", {})
+    # What baselines have no figure for are counts that describe the data, not the model.
+    shared = {name for figures in baselines.values() for name in figures} or set(found)
+    model_figures = {name: value for name, value in found.items() if name in shared}
+    console.results().print(console.comparison({"this model": model_figures, **baselines}))
+    for name in found.keys() - shared:
+        print(f"{console.words(name)}: {found[name]:,}")
