@@ -189,7 +189,10 @@ class Generate(Task):
 
     def _part(self, split: Split) -> Part:
         part: Part = getattr(self.corpus, split)
-        return part.head(VALIDATION_LIMIT) if split == "validation" else part
+        if split == "validation" and len(part) > VALIDATION_LIMIT:
+            share = VALIDATION_LIMIT / len(part)
+            return Part(part.ids[:VALIDATION_LIMIT], round(part.characters * share))
+        return part
 
     @torch.no_grad()
     def _nats(self, model: nn.Module, ids: np.ndarray) -> float:
