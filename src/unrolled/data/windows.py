@@ -1,0 +1,55 @@
+"""Rows of a batch, each reading its own contiguous stretch of the text, window by window."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from unrolled.errors import InputError
+
+
+class Window(NamedTuple):
+    """What B rows read at one step: T symbols, and for each the symbol that follows."""
+
+    inputs: np.ndarray
+    """(T, B) int64."""
+    targets: np.ndarray
+    """(T, B) int64, `inputs` one symbol later."""
+    fresh: bool
+    """Whether every row begins at the start of its stretch, so that no state goes before it."""
+
+
+class Windows:
+    """All windows of a text, by the number of the step.
+
+    The text is cut into `batch_size` stretches of ``len(ids) // batch_size`` symbols, one a row; a
+    window starts where the one before it ended, and after the last the first comes again. With one
+    row this is how the classic minimal character model reads its text.
+
+    Args:
+        ids: The text, (symbols,) of any integer type, memory-mapped or not.
+        batch_size: Rows, B.
+        window: Symbols a row reads in one step, T.
+
+    Raises:
+        InputError: If a stretch is too short for one window and the symbol after it.
+    """
+
+    def __init__(self, ids: np.ndarray, batch_size: int, window: int) -> None:
+        stretch = len(ids) // batch_size
+        self.per_epoch = (stretch - 1) // window
+        """Steps until the reading starts again."""
+        if stretch <= window:
+            raise InputError(
+                f"the text is too short: it has {len(ids):,} symbols, and {batch_size} rows of a window "
+                f"of {window} need at least {batch_size * (window + 1):,}; lower --batch-size or --window"
+            )
+        # asarray: slicing a plain view of the map is several times as fast as slicing the map.
+        self._rows = np.asarray(ids)[: batch_size * stretch].reshape(batch_size, stretch)
+        self._window = window
+
+    def __call__(self, step: int, rows: slice = slice(None)) -> Window:
+        """Give the rows `rows` of window number `step`, counted from 0."""
+        start = step % self.per_epoch * self._window
+        block = self._rows[rows, start : start + self._window + 1]
+        symbols = block.T.astype(np.int64, order="C")
+        return Window(symbols[:-1], symbols[1:], fresh=start == 0)
