@@ -54,7 +54,7 @@ def test_the_sum_over_a_window_is_the_mean_times_its_steps(tmp_path):
     b, _ = total.loss(total.build(), batch, {})
     assert b.item() == pytest.approx(10 * a.item(), rel=1e-6)
     assert total.initial_loss == pytest.approx(10 * mean.initial_loss)
-    assert total.progress(float(b)) == pytest.approx(mean.progress(float(a)))
+    assert total.progress(b.item()) == pytest.approx(mean.progress(a.item()))
 
 
 def test_the_state_is_carried_and_dropped_where_the_text_wraps(tmp_path):
