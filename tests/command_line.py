@@ -9,7 +9,10 @@ import pytest
 from unrolled.cli import main
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 60
-TINY = ("--hidden", "12", "--steps", "6", "--batch-size", "4", "--window", "8")
+TINY = (
+    *("--hidden", "12", "--steps", "6", "--batch-size", "4", "--window", "8"),
+    *("--evaluate-every", "3", "--sample-length", "10"),
+)
 """Settings with which `unrolled train` takes about a second."""
 
 
