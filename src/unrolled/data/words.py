@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -39,14 +39,14 @@ class WordVocabulary(Vocabulary):
     def encode(self, text: str) -> np.ndarray:
         """Give the ids of a text; see :meth:`Vocabulary.encode`."""
         absent = len(self._ids)
-        ids = np.fromiter((self._ids.get(word, absent) for word in _word().findall(text)), np.int64)
+        ids = np.fromiter((self._ids.get(word, absent) for word in _words(text)), np.int64)
         if self.unknown is None and (ids == absent).any():
             raise closed_error(self.missing(text)[0])
         return ids.astype(self.dtype)
 
     def missing(self, text: str) -> list[str]:
         """Give the distinct parts of `text` that are unknown."""
-        return [word for word in dict.fromkeys(_word().findall(text)) if word not in self._ids]
+        return [word for word in dict.fromkeys(_words(text)) if word not in self._ids]
 
     def to_json(self) -> dict[str, Any]:
         """Give what :meth:`Vocabulary.from_json` reads."""
@@ -64,7 +64,7 @@ class WordVocabulary(Vocabulary):
         counts: Counter[str] = Counter()
         floor = 0
         for text in texts:
-            counts.update(_word().findall(text))
+            counts.update(_words(text))
             if len(counts) > MOST_WORDS:
                 floor += 1
                 counts = Counter({word: n for word, n in counts.items() if n > floor})
@@ -181,6 +181,10 @@ def _shorten(texts: Iterable[str]) -> Iterator[str]:
 
 
 _LONG = re.compile(r"\S{257}")
+
+
+def _words(text: str) -> Iterator[str]:
+    return chain.from_iterable(map(_word().findall, settle([text])))
 
 
 @cache
