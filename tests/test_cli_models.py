@@ -175,6 +175,12 @@ def test_text_is_shown_as_it_is_drawn(cli, model, monkeypatch):  # noqa: F811
     assert len(seen) >= 12
 
 
+def test_a_classifier_writes_no_text(cli, classifier):  # noqa: F811
+    done = cli("sample", classifier)
+    assert done.code == 2
+    assert "predict or evaluate" in done.sentence
+
+
 def test_a_users_own_cell(cli, text, tmp_path):  # noqa: F811
     cell = tmp_path / "leaky.py"
     cell.write_text(
@@ -212,6 +218,12 @@ def test_evaluate_prints_the_baselines_beside(cli, model, text):  # noqa: F811
     assert lines[0].split() == ["nats/symbol", "bits/character", "perplexity"]
     assert [line.split()[0] for line in lines[1:4]] == ["this", "1-gram", "2-gram"]
     assert f"symbols: {len(TEXT):,}" in lines
+
+
+def test_evaluate_data_in_another_encoding(cli, model, tmp_path):  # noqa: F811
+    (tmp_path / "fox16.txt").write_text(TEXT, "utf-16")
+    done = cli("evaluate", model, tmp_path / "fox16.txt", "--encoding", "utf-16", "--json")
+    assert json.loads(done.out)["unknown_symbols"] == 0
 
 
 def test_evaluate_a_classifier(cli, classifier, labels):  # noqa: F811

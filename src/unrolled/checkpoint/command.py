@@ -10,6 +10,7 @@ from rich.table import Table
 
 from unrolled import console
 from unrolled.errors import InputError
+from unrolled.settings import Settings
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")]
 OwnCell = Annotated[
@@ -38,7 +39,7 @@ def _sample(
         typer.Option(help="Draw among the likeliest that together hold this probability."),
     ] = None,
     stop: Annotated[str | None, typer.Option(help="End before this text.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
     samples: Annotated[int, typer.Option(min=1, help="Texts to write, all different.")] = 1,
     beam: Annotated[
         int | None,
@@ -146,13 +147,19 @@ def _evaluate(
         list[str],
         typer.Argument(metavar="DATA", help="Data of the kind the model learned from."),
     ],
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of the data, if not that of the training data.")
+    ] = None,
     cell: OwnCell = None,
     json: console.Json = False,
 ) -> None:
     """Judge a trained model on data, simple baselines beside it."""
     from unrolled.checkpoint.load import load
 
-    found = load(model, cell).evaluate(data)
+    trained = load(model, cell)
+    task = trained.task
+    task.settings = Settings.from_flags(task.name, {"encoding": encoding}, task.settings)
+    found = trained.evaluate(data)
     if json:
         console.print_json(found)
         return
