@@ -185,9 +185,9 @@ class Settings(Group):
 
     format_version: int = FORMAT_VERSION
     task: str
-    data: DataSettings = DataSettings()
-    model: ModelSettings = ModelSettings()
-    training: TrainingSettings = TrainingSettings()
+    data: DataSettings = Field(default_factory=DataSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
     target: Target | None = None
 
     @classmethod
