@@ -96,6 +96,21 @@ def test_resume_without_a_checkpoint_starts_at_the_beginning(tmp_path):
     }
 
 
+def test_a_run_killed_before_its_first_checkpoint_keeps_its_settings(tmp_path, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(toy_task.Toy, "batch", die)
+        with pytest.raises(KeyboardInterrupt):
+            train("toy", "a", out=tmp_path / "run", steps=4, hidden=3, lr=0.5)
+    # Nothing is trained yet, so that any setting may still be given anew.
+    trained = train("toy", out=tmp_path / "run", resume=True, lr=0.25)
+    assert trained.settings.data.source == ("a",)
+    assert (trained.settings.model.hidden, trained.settings.training.steps) == (3, 4)
+    assert trained.settings.training.lr == 0.25
+
+
 def test_a_finished_run_can_be_prolonged(tmp_path):
     train("toy", "a", out=tmp_path / "long", steps=20, evaluate_every=5)
     train("toy", "a", out=tmp_path / "short", steps=10, evaluate_every=5)

@@ -81,13 +81,14 @@ def new_run(wanted: Settings) -> Settings:
     return settings
 
 
-def resumed_run(wanted: Settings, stored: Settings, where: Path) -> Settings:
-    """Take over the settings of the checkpoint; only those of :data:`FREE` may be given anew.
+def resumed_run(wanted: Settings, stored: Settings, where: Path, *, trained: bool) -> Settings:
+    """Take over the settings of an earlier run; what is left out now is as it was.
 
     Args:
-        wanted: What the user says now; what is left out is as it was.
-        stored: The checkpoint's settings, complete.
+        wanted: What the user says now.
+        stored: The settings of the earlier run, complete.
         where: The model directory.
+        trained: Whether there is a checkpoint: then only the settings of :data:`FREE` may differ.
 
     Raises:
         InputError: If a setting differs that may not.
@@ -101,7 +102,7 @@ def resumed_run(wanted: Settings, stored: Settings, where: Path) -> Settings:
         )
     before, given = given_fields(stored), given_fields(wanted)
     for name, value in given.items():
-        if name not in FREE and before.get(name) != value:
+        if trained and name not in FREE and before.get(name) != value:
             raise InputError(
                 f"{flag(name)} is {value} but the checkpoint in {where} was made with "
                 f"{before.get(name)}; leave it out, or start anew with another --out"

@@ -93,10 +93,12 @@ def _run(
     found = _find(wanted, group, out, resume or group.restarts > 0, overwrite)
     directory, commit = found.directory, found.commit
     if found.stored:
-        settings = plan.resumed_run(wanted, found.stored, directory.path)
-        check_cell(settings, found.note.get("cell"))
+        trained = commit is not None
+        settings = plan.resumed_run(wanted, found.stored, directory.path, trained=trained)
     else:
         settings = plan.new_run(wanted)
+    if commit:
+        check_cell(settings, found.note.get("cell"))
     group.rows(settings.training.batch_size)
     task = _prepare(settings, group)
     settings = plan.complete(settings, task)
@@ -156,18 +158,22 @@ def _find(
                 raise InputError(f"{path} holds a run; add --resume or --overwrite")
             return {"path": str(path)}
         content = directory.recover()
-        if content is None:
-            return {"path": str(path)}
-        note = files.read_metadata(path / MODEL)
-        return {"path": str(path), "config": directory.settings().model_dump_json(), "note": note}
+        seen: dict[str, Any] = {"path": str(path)}
+        if directory.holds_run:
+            seen["config"] = directory.settings().model_dump_json()
+        if content:
+            seen["note"] = files.read_metadata(path / MODEL)
+        return seen
 
     seen = group.decide(look)
     content = group.broadcast(content)
     directory = ModelDirectory(Path(seen["path"]))
-    if content is None:
+    if "config" not in seen:
         return _Found(directory)
-    commit = Commit.unpack(content, directory.path / COMMIT)
     stored = Settings.from_json(seen["config"], str(directory.path / CONFIG))
+    if content is None:
+        return _Found(directory, stored=stored)
+    commit = Commit.unpack(content, directory.path / COMMIT)
     if plan.digest(stored) != commit.settings_digest:
         raise InputError(
             f"{directory.path / CONFIG} was changed since {COMMIT} was written; put it back"
