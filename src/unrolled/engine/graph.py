@@ -98,7 +98,9 @@ class Graph:
     def concat(self, parts: Iterable[Node]) -> Node:
         """Put rows side by side."""
         merged: list[Node] = []
-        for part in (p for whole in parts for p in (whole.inputs if whole.op == "concat" else (whole,))):
+        for part in (
+            p for whole in parts for p in (whole.inputs if whole.op == "concat" else (whole,))
+        ):
             last = merged[-1] if merged else None
             if (
                 last is not None

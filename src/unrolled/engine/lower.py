@@ -26,7 +26,9 @@ class Lowering:
             whether the leaf holds it transposed.
     """
 
-    def __init__(self, graph: Graph, batch: Any, once: Callable[[fx.Node], tuple[Node, bool]]) -> None:  # noqa: ANN401
+    def __init__(
+        self, graph: Graph, batch: Any, once: Callable[[fx.Node], tuple[Node, bool]]
+    ) -> None:  # noqa: ANN401
         self.graph = graph
         self.batch = batch
         self.once = once
@@ -43,12 +45,15 @@ class Lowering:
             self.known[node] = self.known[source][place]  # pyright: ignore
             return
         name = node.target.overloadpacket.__name__  # pyright: ignore
+        if name.endswith("_") and not name.startswith("_"):
+            _check_mutation(node)
+            name = name[:-1]
         rule = RULES.get(name)
         if rule is None:
             raise Declined(REASONS.get(name, f"it uses {name}, which the compiler does not know"))
         for value in _tensors(node.meta["val"]):
             if not value.dim() or value.shape[0] != self.batch:
-                raise Declined(f"{name} mixes the rows of the batch")
+                raise Declined(f"{name} goes across the rows of the batch")
             if value.dim() > 2:
                 raise Declined(f"{name} gives rows of {value.dim() - 1} dimensions")
         self.known[node] = rule(self, node)
@@ -74,7 +79,7 @@ class Lowering:
             if isinstance(argument, fx.Node) and argument in self.known:
                 rank = argument.meta["val"].dim()
                 if rank != result.dim() and rank != 0:
-                    raise Declined(f"{op} mixes the rows of the batch")
+                    raise Declined(f"{op} goes across the rows of the batch")
         inputs = [self.row(argument) for argument in arguments]
         return self.graph.apply(op, *inputs)
 
@@ -101,10 +106,26 @@ class Lowering:
 
 Rule = Callable[[Lowering, fx.Node], Any]
 RULES: dict[str, Rule] = {}
-REASONS = dict.fromkeys(
-    "rand randn rand_like randn_like bernoulli native_dropout uniform normal randint multinomial".split(),
-    "it draws random numbers",
-)
+REASONS = {
+    **dict.fromkeys(
+        "rand randn rand_like randn_like bernoulli native_dropout uniform normal randint".split(),
+        "it draws random numbers",
+    ),
+    **dict.fromkeys(("t", "permute", "transpose"), "it turns rows into columns"),
+    **dict.fromkeys(("copy", "fill", "index_put"), "it writes into a part of a tensor"),
+}
+VIEWS = {
+    "t",
+    "view",
+    "slice",
+    "select",
+    "expand",
+    "permute",
+    "transpose",
+    "unsqueeze",
+    "squeeze",
+    "split",
+}
 
 
 def _rule(*names: str) -> Callable[[Rule], Rule]:
@@ -113,6 +134,16 @@ def _rule(*names: str) -> Callable[[Rule], Rule]:
         return rule
 
     return register
+
+
+def _check_mutation(node: fx.Node) -> None:
+    """Let an operation change a tensor in place only where nobody else can see it."""
+    changed = node.args[0]
+    alike = [changed, *changed.users]  # pyright: ignore
+    views = [n for n in alike if n.op == "call_function" and n.target is not operator.getitem]  # pyright: ignore
+    names = {n.target.overloadpacket.__name__ for n in views}  # pyright: ignore
+    if changed.op == "placeholder" or names & VIEWS:  # pyright: ignore
+        raise Declined("it changes a tensor in place that has another name")
 
 
 def _tensors(value: Any) -> list[Tensor]:  # noqa: ANN401
@@ -136,7 +167,7 @@ for _name, _op in {"minimum": "min", "maximum": "max", "sgn": "sign"}.items():
 
 @_rule("add", "sub")
 def _add(to: Lowering, node: fx.Node) -> Node:
-    op = node.target.overloadpacket.__name__  # pyright: ignore
+    op = node.target.overloadpacket.__name__.strip("_")  # pyright: ignore
     a, b = node.args
     alpha = node.kwargs.get("alpha", 1)
     if alpha == 1:
@@ -186,8 +217,9 @@ def _clamp(to: Lowering, node: fx.Node) -> Node:
     if name == "clamp_max":
         low, high = None, low if low is not None else high
     a = to.row(node.args[0])
-    for op, bound in (("max", low), ("min", high)):
-        a = a if bound is None else to(op, a, to.row(bound))
+    # As a choice and not as an extreme: at a bound all of the gradient goes to the input.
+    for op, bound in (("lt", low), ("gt", high)):
+        a = a if bound is None else to("where", to(op, a, to.row(bound)), to.row(bound), a)
     return a
 
 
@@ -233,7 +265,12 @@ def _silu(to: Lowering, node: fx.Node) -> Node:
 @_rule("leaky_relu")
 def _leaky_relu(to: Lowering, node: fx.Node) -> Node:
     a = to.row(node.args[0])
-    return to("where", to("gt", a, 0.0), a, to("mul", a, float(_argument(node, 1, "negative_slope", 0.01))))
+    return to(
+        "where",
+        to("gt", a, 0.0),
+        a,
+        to("mul", a, float(_argument(node, 1, "negative_slope", 0.01))),
+    )
 
 
 @_rule("elu")
@@ -247,10 +284,28 @@ def _elu(to: Lowering, node: fx.Node) -> Node:
     return to("where", to("gt", a, 0.0), to("mul", a, scale), below)
 
 
+@_rule("celu")
+def _celu(to: Lowering, node: fx.Node) -> Node:
+    a, alpha = to.row(node.args[0]), float(_argument(node, 1, "alpha", 1.0))
+    below = to("mul", to("expm1", to("mul", to("min", a, 0.0), 1 / alpha)), alpha)
+    return to("where", to("gt", a, 0.0), a, below)
+
+
+@_rule("glu")
+def _glu(to: Lowering, node: fx.Node) -> Node:
+    to.features(node, _argument(node, 1, "dim", -1))
+    a = to.row(node.args[0])
+    half = a.width // 2
+    return to("mul", to.graph.slice(a, 0, half), to("sigmoid", to.graph.slice(a, half, 2 * half)))
+
+
 @_rule("softplus")
 def _softplus(to: Lowering, node: fx.Node) -> Node:
     a = to.row(node.args[0])
-    beta, threshold = float(_argument(node, 1, "beta", 1)), float(_argument(node, 2, "threshold", 20))
+    beta, threshold = (
+        float(_argument(node, 1, "beta", 1)),
+        float(_argument(node, 2, "threshold", 20)),
+    )
     scaled = to("mul", a, beta)
     return to("where", to("gt", scaled, threshold), a, to("mul", to("softplus", scaled), 1 / beta))
 
@@ -258,7 +313,7 @@ def _softplus(to: Lowering, node: fx.Node) -> Node:
 @_rule("log_sigmoid_forward")
 def _log_sigmoid(to: Lowering, node: fx.Node) -> list[Node]:
     a = to.row(node.args[0])
-    return [to("neg", to("softplus", to("neg", a)))]
+    return [to("neg", to("softplus", to("neg", a)))] * 2
 
 
 @_rule("gelu")
@@ -333,7 +388,12 @@ def _slice(to: Lowering, node: fx.Node) -> Node:
     a = to.row(node.args[0])
     dim, start, stop, step = (
         _argument(node, place, name, default)
-        for place, name, default in ((1, "dim", 0), (2, "start", 0), (3, "end", None), (4, "step", 1))
+        for place, name, default in (
+            (1, "dim", 0),
+            (2, "start", 0),
+            (3, "end", None),
+            (4, "step", 1),
+        )
     )
     if dim % node.args[0].meta["val"].dim() == 0:  # pyright: ignore
         if (start or 0) == 0 and node.meta["val"].shape == node.args[0].meta["val"].shape:  # pyright: ignore
@@ -366,6 +426,14 @@ def _cat(to: Lowering, node: fx.Node) -> Node:
     return to.graph.concat(rows)
 
 
+@_rule("repeat")
+def _repeat(to: Lowering, node: fx.Node) -> Node:
+    a, times = to.row(node.args[0]), list(node.args[1])  # pyright: ignore
+    if len(times) != 2 or times[0] != 1:
+        raise Declined("it repeats the rows of the batch")
+    return to.graph.concat([a] * times[1])
+
+
 @_rule("flip")
 def _flip(to: Lowering, node: fx.Node) -> Node:
     to.features(node, node.args[1])
@@ -393,7 +461,18 @@ def _convert(to: Lowering, node: fx.Node) -> Node:
     return to.row(node.args[0])
 
 
-@_rule("full", "zeros", "ones", "empty", "full_like", "zeros_like", "ones_like", "new_zeros", "new_ones")
+@_rule(
+    "full",
+    "zeros",
+    "ones",
+    "empty",
+    "full_like",
+    "empty_like",
+    "zeros_like",
+    "ones_like",
+    "new_zeros",
+    "new_ones",
+)
 def _full(to: Lowering, node: fx.Node) -> Node:
     name = node.target.overloadpacket.__name__  # pyright: ignore
     value = node.args[1] if name.startswith("full") else float("ones" in name)
@@ -473,4 +552,3 @@ def _rms_norm(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
     y = to("mul", a, scale)
     y = y if weight is None else to("mul", y, to.row(weight))
     return [y, scale] if isinstance(node.meta["val"], list | tuple) else y
-

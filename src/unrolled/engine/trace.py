@@ -126,7 +126,12 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
 
 
 def _write(
-    cell: Cell, traced: fx.GraphModule, rows: list[str], named: list[str], gates: list[str], batch: Any
+    cell: Cell,
+    traced: fx.GraphModule,
+    rows: list[str],
+    named: list[str],
+    gates: list[str],
+    batch: Any,
 ) -> Step:  # noqa: ANN401
     graph = Graph()
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
@@ -136,13 +141,14 @@ def _write(
         kind = "x" if name == "x" else "state" if name in cell.state_names else "extra"
         lowering.known[node] = graph.leaf(kind, name, width=node.meta["val"].shape[1])
     for node in traced.graph.nodes:
-        if node.op != "call_function" or not _has_rows(node, lowering.known, batch):
-            continue
-        lowering.lower(node)
+        if node.op == "call_function" and _has_rows(node, lowering.known, batch):
+            lowering.lower(node)
     (output,) = (node for node in traced.graph.nodes if node.op == "output")
     names = [*cell.state_names, *cell.output_names, *gates]
     values = [
-        graph.expand(lowering.row(node), node.meta["val"].shape[1] if node.meta["val"].dim() == 2 else 1)
+        graph.expand(
+            lowering.row(node), node.meta["val"].shape[1] if node.meta["val"].dim() == 2 else 1
+        )
         for node in output.args[0]
     ]
     results = dict(zip(names[: len(names) - len(gates)], values, strict=False))
@@ -158,10 +164,20 @@ def _write(
 
 def _has_rows(node: fx.Node, known: Mapping[fx.Node, Any], batch: Any) -> bool:  # noqa: ANN401
     """Whether an operation's result depends on the rows, or is as long as the batch."""
+    if node.target is torch.ops.aten.sym_size.int:
+        return False
     if any(source in known for source in node.all_input_nodes):
         return True
     value = node.meta.get("val")
     return isinstance(value, Tensor) and any(size is batch or size == batch for size in value.shape)
+
+
+def _turns(node: fx.Node) -> bool:
+    """Whether an operation is the transposition of a matrix."""
+    aten = torch.ops.aten
+    if node.target is aten.t.default:
+        return True
+    return node.target is aten.permute.default and node.args[1] == [1, 0]
 
 
 class _Once:
@@ -176,12 +192,14 @@ class _Once:
     def leaf(self, node: fx.Node) -> tuple[Node, bool]:
         """Give the leaf that stands for a value, and whether it holds it transposed."""
         transposed = False
-        while node.op == "call_function" and str(node.target) == "aten.t.default":
+        while _turns(node):
             node, transposed = node.args[0], not transposed  # pyright: ignore
         if node not in self.kept:
             shape = tuple(int(size) for size in node.meta["val"].shape)
             width = node.meta["val"].numel()
-            self.kept[node] = self.graph.leaf("once", len(self.kept), shape, width=width, rows=False)
+            self.kept[node] = self.graph.leaf(
+                "once", len(self.kept), shape, width=width, rows=False
+            )
         return self.kept[node], transposed
 
     def module(self) -> fx.GraphModule:
@@ -189,7 +207,9 @@ class _Once:
         graph = fx.Graph()
         copied = {node: graph.placeholder(node.name) for node in self.parameters}
         for node in self.traced.graph.nodes:
-            if node.op in ("get_attr", "call_function") and all(n in copied for n in node.all_input_nodes):
+            if node.op in ("get_attr", "call_function") and all(
+                n in copied for n in node.all_input_nodes
+            ):
                 copied[node] = graph.node_copy(node, copied.__getitem__)
         graph.output([copied[node] for node in self.kept])
         graph.eliminate_dead_code()
