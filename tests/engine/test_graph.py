@@ -7,8 +7,9 @@ from torch.nn import functional
 import unrolled as ur
 from cases import CASES, NAMES
 from unrolled.engine.derive import derive
-from unrolled.engine.graph import Node, reachable
+from unrolled.engine.graph import Node, depending, reachable
 from unrolled.engine.lower import Declined
+from unrolled.engine.rewrite import rewrite
 from unrolled.engine.trace import trace
 
 EVALUATE = {
@@ -37,11 +38,19 @@ def evaluate(nodes: list[Node], leaves: dict[Node, torch.Tensor]) -> dict[Node, 
         elif node.op == "slice":
             values[node] = a[0][..., slice(*node.attrs)]
         elif node.op == "concat":
-            values[node] = torch.cat([part.expand(3, part.shape[-1]) for part in a], -1)
+            values[node] = torch.cat([p.expand(3, p.shape[-1]) if node.rows else p for p in a], -1)
         elif node.op == "expand":
             values[node] = a[0].expand(*a[0].shape[:-1], node.width)
         elif node.op in ("sum", "amax"):
             values[node] = getattr(torch, node.op)(a[0], -1, keepdim=True)
+        elif node.op == "part":
+            first, last, transposed, _ = node.attrs
+            values[node] = a[0][:, first:last] if transposed else a[0][first:last]
+        elif node.op == "place":
+            first, last, transposed = node.attrs
+            source = next(n for n in leaves if n.op == "once" and n.width == node.width)
+            values[node] = torch.zeros(source.attrs[-1], dtype=torch.float64)
+            (values[node][:, first:last] if transposed else values[node][first:last]).copy_(a[0])
         elif node.op == "outer":
             values[node] = a[0].T @ a[1]
         elif node.op == "total":
@@ -53,10 +62,11 @@ def evaluate(nodes: list[Node], leaves: dict[Node, torch.Tensor]) -> dict[Node, 
     return values
 
 
-def check(cell: ur.Cell, extras: dict[str, torch.Tensor] | None = None) -> None:
+def check(cell: ur.Cell, extras: dict[str, torch.Tensor] | None = None, rewritten: bool = True) -> None:
     """Compare one step and all its gradients."""
     extras = extras or {}
     step = trace(cell, {k: v.shape[1] for k, v in extras.items()}, torch.float64)
+    step = rewrite(step) if rewritten else step
     rows = 3
     x = torch.randn(rows, cell.input_size, dtype=torch.float64, requires_grad=True)
     states = {
@@ -66,7 +76,7 @@ def check(cell: ur.Cell, extras: dict[str, torch.Tensor] | None = None) -> None:
     results = cell.step(x, *states.values(), **extras)
     results = results if isinstance(results, tuple) else (results,)
     named = {**dict(cell.named_parameters()), **dict(cell.named_buffers())}
-    once = step.once(*(named[name] for name in step.named))
+    once = step.constants(cell)
     given = {"x": x, **states, **extras}
     wanted = {**step.states, **step.outputs}
     weights = {
@@ -187,9 +197,34 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_formulas(name):
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_formulas(name, rewritten):
     torch.manual_seed(1)
-    check(Formula(FORMULAS[name]).double())
+    check(Formula(FORMULAS[name]).double(), rewritten=rewritten)
+
+
+class GateByGate(ur.Cell):
+    """A GRU whose gates each have a matrix of their own, of x and h side by side."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        for gate in "rzn":
+            setattr(self, gate, torch.nn.Linear(input_size + hidden_size, hidden_size))
+
+    def step(self, x, h):
+        both = torch.cat([x, h], -1)
+        r, z = self.r(both).sigmoid(), self.z(both).sigmoid()
+        n = self.n(torch.cat([x, r * h], -1)).tanh()
+        return (1 - z) * n + z * h
+
+
+def test_products_are_split_and_joined():
+    check(GateByGate(3, 4).double())
+    step = rewrite(trace(GateByGate(3, 4), {}, torch.float32))
+    products = [node for node in reachable(step.states.values()) if node.op == "matmul"]
+    looping = depending(reachable(step.states.values()), [n for n in step.graph.nodes if n.op == "state"])
+    assert len([p for p in products if p in looping]) == 3
+    assert all(p.inputs[0].op != "concat" for p in products)
 
 
 def branch(z, h, w):

@@ -8,6 +8,7 @@ by ``outer`` and ``total`` nodes, which nothing in the time loop ever needs.
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 from unrolled.engine.graph import Graph, Node, reachable
 
@@ -55,6 +56,8 @@ def derive(graph: Graph, seeds: Mapping[Node, Node]) -> dict[Node, Node]:
             received[a].append(graph.matmul(gradient, weight, transposed=not transposed))
             pair = (gradient, a) if transposed else (a, gradient)
             received[weight].append(graph.outer(*pair))
+        elif node.op == "part":
+            received[node.inputs[0]].append(graph.place(gradient, node))
         else:
             for source, share in zip(
                 node.inputs, RULES[node.op](graph, node, gradient), strict=True
@@ -79,7 +82,7 @@ def _assemble(graph: Graph, pieces: list[tuple[int, int, Node]], width: int) -> 
     """Put the gradients of slices side by side; add them where slices overlap."""
     borders = sorted({0, width, *(p[0] for p in pieces), *(p[1] for p in pieces)})
     parts = []
-    for start, stop in zip(borders, borders[1:], strict=False):
+    for start, stop in pairwise(borders):
         part = None
         for first, last, gradient in pieces:
             if first <= start and stop <= last:
@@ -201,5 +204,6 @@ RULES: dict[str, Rule] = {
     "sum": _sum,
     "amax": _amax,
     "expand": _expand,
-    **dict.fromkeys("sign floor ceil round trunc eq ne lt le gt ge".split(), _none),
+    **dict.fromkeys(("sign", "floor", "ceil", "round", "trunc"), _none),
+    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), _none),
 }

@@ -12,17 +12,21 @@ from typing import Any
 LEAVES = {"x", "state", "extra", "once", "const", "before", "grad", "saved"}
 """Operations without inputs. Their attributes say which one, or its value."""
 
-UNARY = (
-    "neg abs exp expm1 log log1p sqrt rsqrt reciprocal sigmoid tanh relu erf softplus sin cos "
-    "sign floor ceil round trunc"
-).split()
-BINARY = "add sub mul div min max pow eq ne lt le gt ge".split()
-TERNARY = ["where"]
-POINTWISE = {*UNARY, *BINARY, *TERNARY}
+COSTLY = {
+    *("exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "sigmoid", "tanh", "erf"),
+    *("softplus", "sin", "cos", "div", "pow"),
+}
+"""Element-wise operations that take longer than reading their result from memory."""
+CHEAP = {
+    *("neg", "abs", "relu", "sign", "floor", "ceil", "round", "trunc", "where"),
+    *("add", "sub", "mul", "min", "max", "eq", "ne", "lt", "le", "gt", "ge"),
+}
+POINTWISE = COSTLY | CHEAP
 REDUCTIONS = {"sum", "amax"}
 """Over the features of a row: (B, width) -> (B, 1)."""
-GATHERED = {"outer", "total"}
-"""Over all rows and steps: ``outer`` (B, n), (B, k) -> a matrix, ``total`` (B, n) -> a vector."""
+GATHERED = {"outer", "total", "place"}
+"""Over all rows and steps: ``outer`` (B, n), (B, k) -> a matrix, ``total`` (B, n) -> a vector;
+``place`` puts a gathered matrix into a larger one."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,6 +85,17 @@ class Graph:
             raise ValueError(f"a product of rows {a.width} wide with a matrix of {k} rows")
         return self._node("matmul", (a, weight), n, (transposed,), True)
 
+    def part(self, weight: Node, first: int, last: int, *, transposed: bool) -> Node:
+        """Take of a matrix what the features [first, last) of a product's rows meet."""
+        shape = weight.attrs[-1]
+        shape = (shape[0], last - first) if transposed else (last - first, shape[1])
+        width = shape[0] * shape[1]
+        return self._node("part", (weight,), width, (first, last, transposed, shape), False)
+
+    def place(self, a: Node, part: Node) -> Node:
+        """Put the gradient of a part into one of the whole."""
+        return self._node("place", (a,), part.inputs[0].width, part.attrs[:3], False)
+
     def slice(self, a: Node, start: int, stop: int) -> Node:
         """Take the features [start, stop) of rows."""
         if (start, stop) == (0, a.width):
@@ -93,6 +108,12 @@ class Graph:
                 if offset <= start and stop <= offset + part.width:
                     return self.slice(part, start - offset, stop - offset)
                 offset += part.width
+        if a.op == "expand":
+            return self.expand(a.inputs[0], stop - start)
+        if a.op in POINTWISE:
+            # A part of an element-wise result is the result of the parts.
+            parts = (self.slice(b, start, stop) if b.width == a.width else b for b in a.inputs)
+            return self.apply(a.op, *parts)
         return self._node("slice", (a,), stop - start, (start, stop), a.rows)
 
     def concat(self, parts: Iterable[Node]) -> Node:

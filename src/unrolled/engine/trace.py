@@ -7,7 +7,7 @@ cannot be said there is declined with a reason, and the reference engine runs th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -50,6 +50,16 @@ class Step:
     gates: dict[str, Node]
     once: fx.GraphModule
     named: list[str]
+    joined: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    """Further ``once`` leaves: (axis, leaves) joined along the axis."""
+
+    def constants(self, cell: Cell) -> list[Tensor]:
+        """Compute what the ``once`` leaves hold, autograd following."""
+        tensors = dict(cell.named_parameters()) | dict(cell.named_buffers())
+        values = list(self.once(*(tensors[name] for name in self.named)))
+        for axis, leaves in self.joined:
+            values.append(torch.cat([values[leaf] for leaf in leaves], axis))
+        return values
 
 
 class _Lifted(nn.Module):
