@@ -71,10 +71,10 @@ def _hand_on(graph: Graph, received: dict[Node, list[Node]], source: Node, share
     """Add a share to what a source receives, summed over where the source was repeated."""
     if source.op == "const":
         return
-    if share.rows and not source.rows:
-        share = graph.total(graph.expand(share, max(share.width, source.width)))
     if source.width == 1:
         share = graph.reduce("sum", share)
+    if share.rows and not source.rows:
+        share = graph.total(graph.expand(share, max(share.width, source.width)))
     received[source].append(graph.expand(share, source.width))
 
 

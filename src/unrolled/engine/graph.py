@@ -110,7 +110,8 @@ class Graph:
                 offset += part.width
         if a.op == "expand":
             return self.expand(a.inputs[0], stop - start)
-        if a.op in POINTWISE:
+        affine = a.op == "add" and a.inputs[0].op == "matmul" and a.inputs[1].op == "once"
+        if a.op in POINTWISE and not affine:  # a product and its bias stay one
             # A part of an element-wise result is the result of the parts.
             parts = (self.slice(b, start, stop) if b.width == a.width else b for b in a.inputs)
             return self.apply(a.op, *parts)
