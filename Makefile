@@ -6,6 +6,9 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 
+# About 90 seconds on 2 cores.
+DEMO := --hidden 128 --steps 1200 --lr 0.01 --schedule cosine --warmup 50 --evaluate-every 150
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -19,7 +22,7 @@ help:
 	@echo "make install  create $(VENV) with the pinned set (demo and test begin with it)"
 	@echo "make lint     ruff and pyright"
 	@echo "make docs     build the documentation into docs/_build/html"
-	@echo "make clean    remove $(VENV) , the demo's run and everything built"
+	@echo "make clean    remove $(VENV), the demo's run and everything built"
 
 install: $(STAMP)
 
@@ -35,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/unrolled train recipes/demo.toml --out runs/demo --overwrite
+	$(BIN)/unrolled train generate $(DEMO) --out runs/demo --overwrite
 
 test: install
 	$(BIN)/python -m pytest

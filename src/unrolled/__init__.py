@@ -13,13 +13,13 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from unrolled import cells as cells
     from unrolled import data as data
-    from unrolled.checkpoint import Trained as Trained
-    from unrolled.checkpoint import load as load
+    from unrolled.checkpoint.load import Trained as Trained
+    from unrolled.checkpoint.load import load as load
     from unrolled.engine import Cell as Cell
     from unrolled.inspect import doctor as doctor
     from unrolled.layers import Recurrent as Recurrent
     from unrolled.settings import Settings as Settings
-    from unrolled.train import Callback as Callback
+    from unrolled.train.callbacks import Callback as Callback
     from unrolled.train import train as train
 
 __all__ = [
@@ -43,15 +43,15 @@ __all__ = [
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "Callback": "unrolled.train",
+        "Callback": "unrolled.train.callbacks",
         "Cell": "unrolled.engine",
         "Recurrent": "unrolled.layers",
         "Settings": "unrolled.settings",
-        "Trained": "unrolled.checkpoint",
+        "Trained": "unrolled.checkpoint.load",
         "cells": "unrolled.cells",
         "data": "unrolled.data",
         "doctor": "unrolled.inspect",
-        "load": "unrolled.checkpoint",
+        "load": "unrolled.checkpoint.load",
         "train": "unrolled.train",
     },
     __all__,

@@ -1,7 +1,6 @@
 """The command line: joins the commands of the rooms; every error becomes one sentence and an exit code."""
 
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -10,8 +9,9 @@ import unrolled.checkpoint.command
 import unrolled.data.command
 import unrolled.inspect.command
 import unrolled.train.command
+from unrolled import __version__
 from unrolled.console import complain, logs
-from unrolled.errors import EXIT_INTERRUPTED, UnrolledError
+from unrolled.errors import UnrolledError
 
 app = typer.Typer(
     name="unrolled",
@@ -24,14 +24,17 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"unrolled {version('unrolled')}")
+        print(f"unrolled {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Recurrent sequence models that you train with one command and can see inside."""
@@ -55,6 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str] | None) -> int:
     try:
+        # typer itself sees to Ctrl-C (130) and to a reader that closed the pipe (quietly, 1).
         return app(arguments, standalone_mode=False) or 0
     except UnrolledError as error:
         complain(str(error))
@@ -65,6 +69,3 @@ def _run(arguments: list[str] | None) -> int:
             if context := getattr(error, "ctx", None):
                 logs().print(f"Try `{context.command_path} --help`.", style="dim")
         return error.exit_code
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return EXIT_INTERRUPTED

@@ -40,17 +40,19 @@ def complain(sentence: str) -> None:
     console.print(sentence, soft_wrap=True)
 
 
-def comparison(figures: Mapping[str, Mapping[str, float]]) -> Table:
-    """Set the figures of several models under each other; the first is the one that matters.
+def comparison(rows: Mapping[str, Mapping[str, float]], bold: str | None = None) -> Table:
+    """Set figures under each other, with a column a metric.
 
     Args:
-        figures: Name of a model -> name of a metric -> value.
+        rows: Name of a row -> name of a metric -> value; whole numbers are written without a point.
+        bold: The row that matters most.
     """
-    columns = list(dict.fromkeys(name for row in figures.values() for name in row))
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     table = Table("", *(Column(words(name), justify="right") for name in columns), box=None)
-    for number, (model, row) in enumerate(figures.items()):
-        cells = (f"{row[name]:.4f}" if name in row else "" for name in columns)
-        table.add_row(model, *cells, style="bold" if number == 0 else None)
+    for title, row in rows.items():
+        values = (row.get(name, "") for name in columns)
+        cells = (f"{value:.4f}" if isinstance(value, float) else str(value) for value in values)
+        table.add_row(title, *cells, style="bold" if title == bold else None)
     return table
 
 

@@ -74,8 +74,7 @@ def test_the_state_is_carried_and_dropped_where_the_text_wraps(tmp_path):
 
 
 @pytest.mark.parametrize("length", [2, 3, 257, 5000])
-def test_every_symbol_is_scored_once(tmp_path, length, monkeypatch):
-    monkeypatch.setattr("unrolled.tasks.generate.STRETCH", 300)
+def test_every_symbol_is_scored_once(tmp_path, length):
     task = make(tmp_path, dtype="float64")
     ids = np.random.default_rng(0).integers(0, len(task.vocabulary), length)
 
@@ -90,7 +89,7 @@ def test_every_symbol_is_scored_once(tmp_path, length, monkeypatch):
     model = Memoryless()
     logits = model.weight[torch.from_numpy(ids[:-1])]
     expected = functional.cross_entropy(logits, torch.from_numpy(ids[1:]))
-    assert task._nats(model, ids) == pytest.approx(expected.item(), rel=1e-12)
+    assert task._nats(model, ids, 300) == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_rows_of_a_score_carry_their_state(tmp_path):

@@ -10,3 +10,12 @@ def uniform_start(cell: Cell) -> None:
     bound = cell.hidden_size**-0.5 if cell.hidden_size else 0.0
     for parameter in cell.parameters():
         nn.init.uniform_(parameter, -bound, bound)
+
+
+def normal_start(model: nn.Module, scale: float) -> None:
+    """Draw every weight of a model from N(0, scale^2) and set every bias to zero."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=scale)
+        else:
+            nn.init.zeros_(parameter)

@@ -1,14 +1,16 @@
 """``unrolled sample``, ``unrolled predict``, ``unrolled evaluate``."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from rich.table import Table
 
 from unrolled import console
 from unrolled.errors import InputError
+from unrolled.settings import Settings
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")]
 OwnCell = Annotated[
@@ -37,7 +39,7 @@ def _sample(
         typer.Option(help="Draw among the likeliest that together hold this probability."),
     ] = None,
     stop: Annotated[str | None, typer.Option(help="End before this text.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
     samples: Annotated[int, typer.Option(min=1, help="Texts to write, all different.")] = 1,
     beam: Annotated[
         int | None,
@@ -51,7 +53,7 @@ def _sample(
     json: console.Json = False,
 ) -> None:
     """Write text with a trained language model, shown as it is drawn."""
-    from unrolled.checkpoint import load
+    from unrolled.checkpoint.load import load
 
     chosen = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     drawing = {name: value for name, value in chosen.items() if value is not None}
@@ -89,7 +91,7 @@ def _predict(
     model: Model,
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[INPUT]...", help="Texts; '-' stands for standard input."),
+        typer.Argument(metavar="INPUT", help="Texts; '-' stands for standard input."),
     ] = None,
     file: Annotated[
         Path | None, typer.Option(help="A file of inputs, one a line; '-' for standard input.")
@@ -98,7 +100,7 @@ def _predict(
     json: console.Json = False,
 ) -> None:
     """Apply a trained model to inputs, one result each."""
-    from unrolled.checkpoint import load
+    from unrolled.checkpoint.load import load
 
     texts = list(_read_inputs(inputs or [], file))
     if not texts:
@@ -133,7 +135,9 @@ def _lines(file: str) -> list[str]:
 
 
 def _readable(value: object) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_readable(item)}" for name, item in value.items())
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
     return console.visible(text) if sys.stdout.isatty() else text
 
 
@@ -141,22 +145,36 @@ def _evaluate(
     model: Model,
     data: Annotated[
         list[str],
-        typer.Argument(metavar="DATA...", help="Data of the kind the model learned from."),
+        typer.Argument(metavar="DATA", help="Data of the kind the model learned from."),
     ],
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of the data, if not that of the training data.")
+    ] = None,
     cell: OwnCell = None,
     json: console.Json = False,
 ) -> None:
     """Judge a trained model on data, simple baselines beside it."""
-    from unrolled.checkpoint import load
+    from unrolled.checkpoint.load import load
 
-    found = load(model, cell).evaluate(data)
+    trained = load(model, cell)
+    task = trained.task
+    task.settings = Settings.from_flags(task.name, {"encoding": encoding}, task.settings)
+    found = trained.evaluate(data)
     if json:
         console.print_json(found)
         return
-    baselines: dict[str, dict[str, float]] = found.pop("baselines", {})
-    # What baselines have no figure for are counts that describe the data, not the model.
-    shared = {name for figures in baselines.values() for name in figures} or set(found)
-    model_figures = {name: value for name, value in found.items() if name in shared}
-    console.results().print(console.comparison({"this model": model_figures, **baselines}))
-    for name in found.keys() - shared:
-        print(f"{console.words(name)}: {found[name]:,}")
+    for part in _readable_parts(found):
+        console.results().print(part)
+
+
+def _readable_parts(found: dict[str, Any]) -> Iterator[Table | str]:
+    """Give the figures beside the baselines', then the counts, then what is known of each class."""
+    baselines = found.pop("baselines", {})
+    tables = {name: value for name, value in found.items() if isinstance(value, Mapping)}
+    counts = {name: value for name, value in found.items() if isinstance(value, int)}
+    figures = {name: value for name, value in found.items() if isinstance(value, float)}
+    yield console.comparison({"this model": figures, **baselines}, bold="this model")
+    yield from (f"{console.words(name)}: {value:,}" for name, value in counts.items())
+    for name, rows in tables.items():
+        yield f"\n{console.words(name)}"
+        yield console.comparison(rows)

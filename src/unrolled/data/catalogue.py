@@ -177,9 +177,10 @@ def _fetch(entry: Entry, url: str, target: Path) -> None:
     import pooch
     import requests
 
+    # stream=False reads the whole answer, a few megabytes, so that a bad one leaves no open connection.
+    download = pooch.HTTPDownloader(timeout=DOWNLOAD_TIMEOUT, stream=False, chunk_size=1 << 20)
     try:
-        with target.open("wb") as file:
-            pooch.HTTPDownloader(timeout=DOWNLOAD_TIMEOUT)(url, file, None)
+        download(url, str(target), None)
     except requests.RequestException as error:
         raise RunError(
             f"cannot download {entry.name} from {url} ({type(error).__name__}); connect to the "

@@ -35,7 +35,7 @@ class _CodedVocabulary(Vocabulary):
 
     def encode(self, text: str) -> np.ndarray:
         """Give the ids of a text; see :meth:`Vocabulary.encode`."""
-        ids = self._table[np.minimum(self._read(text), len(self._table) - 1)]
+        ids = self._table.take(self._read(text), mode="clip")
         if self.unknown is None and (ids == len(self)).any():
             raise closed_error(self.missing(text)[0])
         return ids.astype(self.dtype, copy=False)

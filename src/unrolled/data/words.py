@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PIECE = 1 << 16  # characters that words and subwords are looked for in at once
+BATCH = 16  # pieces encoded at once
 MOST_WORDS = 2_000_000  # distinct words counted at once; beyond, the rarest are forgotten
 DEFAULT_WORDS = 20_000
 DEFAULT_SUBWORDS = 2_000
@@ -37,14 +39,14 @@ class WordVocabulary(Vocabulary):
     def encode(self, text: str) -> np.ndarray:
         """Give the ids of a text; see :meth:`Vocabulary.encode`."""
         absent = len(self._ids)
-        ids = np.fromiter((self._ids.get(word, absent) for word in _word().findall(text)), np.int64)
+        ids = np.fromiter((self._ids.get(word, absent) for word in _words(text)), np.int64)
         if self.unknown is None and (ids == absent).any():
             raise closed_error(self.missing(text)[0])
         return ids.astype(self.dtype)
 
     def missing(self, text: str) -> list[str]:
         """Give the distinct parts of `text` that are unknown."""
-        return [word for word in dict.fromkeys(_word().findall(text)) if word not in self._ids]
+        return [word for word in dict.fromkeys(_words(text)) if word not in self._ids]
 
     def to_json(self) -> dict[str, Any]:
         """Give what :meth:`Vocabulary.from_json` reads."""
@@ -62,7 +64,7 @@ class WordVocabulary(Vocabulary):
         counts: Counter[str] = Counter()
         floor = 0
         for text in texts:
-            counts.update(_word().findall(text))
+            counts.update(_words(text))
             if len(counts) > MOST_WORDS:
                 floor += 1
                 counts = Counter({word: n for word, n in counts.items() if n > floor})
@@ -93,11 +95,15 @@ class SubwordVocabulary(Vocabulary):
 
     def encode(self, text: str) -> np.ndarray:
         """Give the ids of a text; see :meth:`Vocabulary.encode`."""
+        return np.concatenate([np.zeros(0, self.dtype), *self.encode_chunks([text])])
+
+    def encode_chunks(self, chunks: Iterable[str]) -> Iterator[np.ndarray]:
+        """Give the ids of a long text bit by bit, several pieces at once on all cores."""
         # "replace" writes lone surrogates, which no UTF-8 text holds, as question marks.
-        pieces = settle([text.encode("utf-8", "replace").decode()])
-        found = self._tokenizer.encode_batch_fast(list(pieces), add_special_tokens=False)
-        ids = [np.array(piece.ids, self.dtype) for piece in found]
-        return np.concatenate(ids) if ids else np.zeros(0, self.dtype)
+        pieces = (piece.encode("utf-8", "replace").decode() for piece in settle(chunks))
+        while batch := list(islice(pieces, BATCH)):
+            found = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            yield np.concatenate([np.array(piece.ids, self.dtype) for piece in found])
 
     def missing(self, text: str) -> list[str]:
         """Give nothing: whatever is no subword is spelt in bytes."""
@@ -135,7 +141,7 @@ class SubwordVocabulary(Vocabulary):
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(texts, trainer)
+        tokenizer.train_from_iterator(_shorten(texts), trainer)
         return cls(tokenizer)
 
     @staticmethod
@@ -165,16 +171,34 @@ def settle(chunks: Iterable[str]) -> Iterator[str]:
 _BORDER = re.compile(r".*\S(?=[ \n])", re.DOTALL)
 
 
+def _shorten(texts: Iterable[str]) -> Iterator[str]:
+    """Cut runs of hundreds of letters, as of DNA: the trainer's time grows with a word's length squared."""
+    for text in texts:
+        if _LONG.search(text):
+            yield from re.findall(r"\s*\S{1,256}|\s+", text)
+        else:
+            yield text
+
+
+_LONG = re.compile(r"\S{257}")
+
+
+def _words(text: str) -> Iterator[str]:
+    return chain.from_iterable(map(_word().findall, settle([text])))
+
+
 @cache
 def _word() -> re.Pattern[str]:
     r"""What a word is; joined, the words of a text are the text.
 
     Python's ``\w`` lacks combining marks, without which words of Hindi or decomposed accents fall apart.
     """
-    marks = "".join(
-        chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M"
-    )
-    return re.compile(rf" ?\w+(?:[{marks}]+\w*)*| ?[^\w\s]|\s")
+    marks = [chr(n) for n in range(sys.maxunicode + 1) if unicodedata.category(chr(n))[0] == "M"]
+    common = "".join(mark for mark in marks if mark <= "\uffff")
+    others = "".join(mark for mark in marks if mark > "\uffff")
+    # The set of others is slow to search, so most text must be kept from asking.
+    mark = rf"(?:[{common}]|(?![\0-\uffff])[{others}])"
+    return re.compile(rf" ?\w+(?:{mark}+\w*)*| ?[^\w\s]|\s")
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled import __version__
-from unrolled.data import cache_directory
+from unrolled.data import cache_dir
 
 LIBRARIES = (
     "torch",
@@ -40,7 +40,7 @@ def doctor() -> dict[str, Any]:
     """
     import torch
 
-    cache = cache_directory()
+    cache = cache_dir()
     return {
         "versions": {
             "unrolled": __version__,

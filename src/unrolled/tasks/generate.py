@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unrolled.cells import make_cell
+from unrolled.cells.start import normal_start
 from unrolled.data import Corpus, Part, Vocabulary, Window, Windows, encode_sources, prepare_corpus
 from unrolled.errors import InputError, RunError
 from unrolled.layers import Recurrent, Symbols
@@ -26,6 +27,8 @@ VALIDATION_LIMIT = 200_000
 """Symbols of the validation split read at each evaluation; the test split is read whole."""
 STRETCH = 4096
 """Symbols that one row reads, from a zero state, when a text is scored."""
+SHORT_STRETCH = 512
+"""The same while training: more rows side by side are faster, and lose a little of the context."""
 
 
 class LanguageModel(nn.Module):
@@ -54,11 +57,7 @@ class LanguageModel(nn.Module):
                 )
             self.readout.weight = table.weight
         if model.initial_scale:
-            for parameter in self.parameters():
-                if parameter.dim() > 1:
-                    nn.init.normal_(parameter, std=model.initial_scale)
-                else:
-                    nn.init.zeros_(parameter)
+            normal_start(self, model.initial_scale)
         self.to(getattr(torch, model.dtype))
 
     def forward(
@@ -177,7 +176,8 @@ class Generate(Task):
     def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Cross-entropy on a split, as nats a symbol, bits a character, and perplexity."""
         part = self._part(split)
-        return _units(self._nats(model, part.ids), part)
+        stretch = SHORT_STRETCH if split == "validation" else STRETCH
+        return _units(self._nats(model, part.ids, stretch), part)
 
     def baselines(self, split: Split) -> dict[str, dict[str, float]]:
         """Score the split by n-grams of orders 1 to 7."""
@@ -195,7 +195,7 @@ class Generate(Task):
         return part
 
     @torch.no_grad()
-    def _nats(self, model: nn.Module, ids: np.ndarray) -> float:
+    def _nats(self, model: nn.Module, ids: np.ndarray, stretch: int = STRETCH) -> float:
         """Mean of -ln p over all symbols but the first.
 
         The text is cut into rows read side by side; each starts from a zero state, and has the
@@ -204,7 +204,7 @@ class Generate(Task):
         if len(ids) < 2:
             raise InputError("a text of fewer than two symbols cannot be scored")
         device = next(model.parameters()).device
-        rows = min(max((len(ids) - 1) // STRETCH, 1), 64)
+        rows = min(max((len(ids) - 1) // stretch, 1), 64)
         stretch = -(-(len(ids) - 1) // rows)
         starts = np.arange(rows) * stretch
         total, states = 0.0, None

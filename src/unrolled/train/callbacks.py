@@ -78,8 +78,8 @@ class Evaluation:
     """Whether these are the best weights so far."""
     best: float
     best_step: int
-    baselines: Mapping[str, float]
-    """Name of a baseline -> `metric` on the validation split."""
+    baselines: Mapping[str, Mapping[str, float]]
+    """Name of a baseline -> its metrics on the validation split."""
     seconds: float
 
     @property
@@ -95,6 +95,7 @@ class Sample:
     step: int
     steps: int
     text: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,8 @@ class TensorBoard(Callback):
         InputError: If the tensorboard package is not installed.
     """
 
+    _writer: "SummaryWriter | None" = None
+
     def __init__(self, directory: Path | None = None) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -167,13 +170,12 @@ class TensorBoard(Callback):
             ) from None
         self._open = SummaryWriter
         self._directory = directory
-        self._writer: SummaryWriter | None = None
         self._every = 1
 
     def on_start(self, event: Start) -> None:
         """Open the files; what a resumed run repeats replaces what was there."""
         directory = self._directory or event.directory / "tensorboard"
-        self._writer = self._open(str(directory), purge_step=event.step or None)
+        self._writer = self._open(str(directory), purge_step=event.step + 1)
         self._every = max(1, (event.settings.training.evaluate_every or 1) // 20)
 
     def on_step(self, event: Step) -> None:

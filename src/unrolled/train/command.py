@@ -28,7 +28,7 @@ def _train(
     data: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[DATA]...",
+            metavar="DATA",
             help="Files, directories, '-' for standard input, or names from `unrolled data list`; "
             "without any, what is built in.",
         ),
@@ -56,22 +56,21 @@ def _train(
     ] = False,
     json: console.Json = False,
     quiet: console.Quiet = False,
-    **flags: Any,
+    **flags: Any,  # noqa: ANN401 - the fields of the settings
 ) -> None:
     """Train a model, and watch it learn.
 
     A recipe is a TOML file of these same settings; flags override it.
     """
-    from unrolled.train import train
+    from unrolled.train.run import train
 
-    callbacks = _callbacks(json=json, quiet=quiet, tensorboard=tensorboard)
     train(
         what,
         *(data or ()),
         out=out,
         resume=resume,
         overwrite=overwrite,
-        callbacks=callbacks,
+        callbacks=_callbacks(json=json, quiet=quiet, tensorboard=tensorboard),
         record=record,
         **flags,
     )
@@ -85,6 +84,7 @@ def _callbacks(*, json: bool, quiet: bool, tensorboard: bool) -> "list[Callback]
     if json:
         chosen.append(display.JsonLines())
     elif not quiet:
-        live = console.logs().is_terminal
+        terminal = console.logs()
+        live = terminal.is_terminal and not terminal.is_dumb_terminal
         chosen.append(display.LiveDisplay() if live else display.PlainDisplay())
     return chosen

@@ -4,13 +4,12 @@ import time
 from dataclasses import fields
 from typing import Any
 
-from rich.console import Console
-from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from unrolled import console
 from unrolled.train.callbacks import Callback, Checkpoint, End, Evaluation, Sample, Start, Step
+from unrolled.train.summary import amount, block, clock, rate, summary
 
 LIVE_SECONDS = 0.1
 """Between two drawings of the live line: its figures are computed only when drawn."""
@@ -40,17 +39,17 @@ class PlainDisplay(Callback):
     """Lines of text, for files and terminals that cannot redraw.
 
     Args:
-        to: Where to write (default: standard error).
+        seconds: Between two lines about training.
     """
 
-    def __init__(self, to: Console | None = None, seconds: float = PLAIN_SECONDS) -> None:
-        self.console = to or console.logs()
+    def __init__(self, seconds: float = PLAIN_SECONDS) -> None:
+        self.console = console.logs()
         self._clock = Clock(seconds)
-        self._unit = ""
+        self._sample = ""
 
     def on_start(self, event: Start) -> None:
         """Say what is trained, and on what."""
-        self._unit = event.unit
+        self._start = event
         model = event.settings.model
         self._say(
             f"{event.settings.task}: {model.layers} x {model.hidden} {model.cell}, "
@@ -77,16 +76,25 @@ class PlainDisplay(Callback):
         self._say(line)
 
     def on_sample(self, event: Sample) -> None:
-        """Write the sample, set off from the figures."""
+        """Write the sample, set off from the figures; the last one waits for the summary."""
+        self._sample = event.text
+        if event.step == event.steps:
+            return
         self._say(f"step {event.step:,}  sample:")
         self.console.print(block(event.text))
+
+    def on_end(self, event: End) -> None:
+        """Write the summary, as the result, on standard output."""
+        self.close()
+        for part in summary(self._start, event, self._sample):
+            console.results().print(part, soft_wrap=isinstance(part, str))
 
     def _figures(self, event: Step) -> str:
         return "  ".join(
             (
                 f"loss {event.smoothed_loss:.3f}",
                 *(amount(name, value) for name, value in event.figures.items()),
-                f"{event.units_per_second:,.0f} {self._unit}/s",
+                rate(event.units_per_second, self._start.unit),
                 f"{clock(event.seconds_left)} left",
             )
         )
@@ -98,8 +106,8 @@ class PlainDisplay(Callback):
 class LiveDisplay(PlainDisplay):
     """A line that is redrawn in place; evaluations and samples are written above it."""
 
-    def __init__(self, to: Console | None = None, seconds: float = LIVE_SECONDS) -> None:
-        super().__init__(to, seconds)
+    def __init__(self, seconds: float = LIVE_SECONDS) -> None:
+        super().__init__(seconds)
         self._progress = Progress(
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             BarColumn(bar_width=None),
@@ -168,21 +176,3 @@ class JsonLines(Callback):
         values = {name: getattr(event, name) for name in names}
         values |= {name: str(value) for name, value in values.items() if name == "directory"}
         console.print_json({"event": type(event).__name__.lower(), **values, **more})
-
-
-def amount(name: str, value: float) -> str:
-    """Write a figure as people do: "2.210 bits/character", "accuracy 0.912"."""
-    number, unit = f"{value:.3f}", console.words(name)
-    return f"{number} {unit}" if "_per_" in name else f"{unit} {number}"
-
-
-def clock(seconds: float) -> str:
-    """Write a duration: "0:42", "1:02:03"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def block(text: str) -> Padding:
-    """Set a text off: indented and dim."""
-    return Padding(Text(console.visible(text), style="dim"), (0, 0, 0, 4))

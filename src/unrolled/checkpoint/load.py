@@ -1,0 +1,133 @@
+"""A trained model, ready to use."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from unrolled.cells import fingerprint, resolve
+from unrolled.checkpoint.directory import MODEL, ModelDirectory
+from unrolled.checkpoint.weights import load_weights
+from unrolled.errors import InputError
+from unrolled.settings import Settings
+from unrolled.tasks.task import Task, task_class
+
+
+@dataclass
+class Trained:
+    """A model with its task: what :func:`load` and training give."""
+
+    directory: Path
+    settings: Settings
+    task: Task
+    model: nn.Module
+    """In evaluation mode; its weights are the best by validation."""
+    metrics: dict[str, Any]
+    """The results of the run; empty if it did not end."""
+
+    def sample(self, prompt: str = "", **options: Any) -> Any:  # noqa: ANN401 - the task's own
+        """Write on after a prompt, as the task's ``sample`` does.
+
+        Raises:
+            InputError: If the task has nothing to sample, or refuses the prompt or an option.
+        """
+        return self._writer("sample")(self.model, prompt, **options)
+
+    def beam(self, prompt: str = "", **options: Any) -> str:  # noqa: ANN401 - the task's own
+        """Find a likely continuation of a prompt, as the task's ``beam`` does.
+
+        Raises:
+            InputError: If the task has nothing to search, or refuses the prompt or an option.
+        """
+        return self._writer("beam")(self.model, prompt, **options)
+
+    def predict(self, inputs: str | Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Give one object an input, as the task's ``predict`` does."""
+        return self.task.predict(self.model, _several(inputs))
+
+    def evaluate(self, sources: str | Sequence[str]) -> dict[str, Any]:
+        """Judge the model and the baselines on other data, as the task's ``evaluate`` does."""
+        with torch.no_grad():
+            return self.task.evaluate(self.model, _several(sources))
+
+    def _writer(self, method: str) -> Callable[..., Any]:
+        found = getattr(self.task, method, None)
+        if found is None:
+            raise InputError(f"a {self.task.name} model writes no samples; use predict or evaluate")
+        return found
+
+
+def load(directory: str | Path, cell: str | None = None) -> Trained:
+    """Load a model from its directory, also while it is still being trained.
+
+    Args:
+        directory: The model directory.
+        cell: For a model with a cell of your own, that cell again, as ``module:Class`` or
+            ``path.py:Class``: code is never loaded from a model directory.
+
+    Raises:
+        InputError: If a part is missing, damaged, of a newer format or does not fit the others, or
+            the cell is not given or is not the one the model was trained with.
+    """
+    home = ModelDirectory(Path(directory))
+    settings = home.settings()
+    settings = with_cell(settings, cell, home.path)
+    tensors, note = home.model()
+    check_cell(settings, note.get("cell"))
+    artefacts = home.artefacts(baseline=bool(note.get("baseline")))
+    task = task_class(settings.task).restore(settings, artefacts)
+    model = task.build()
+    load_weights(model, tensors, home.path / MODEL)
+    last = (home.metrics() or [{}])[-1]
+    metrics = last if last.pop("event", None) == "end" else {}
+    return Trained(home.path, settings, task, model.eval(), metrics)
+
+
+def own_cell(settings: Settings) -> bool:
+    """Whether a model's cell is the user's own."""
+    return ":" in settings.model.cell
+
+
+def cell_hash(settings: Settings) -> str | None:
+    """Hash the source of a user's own cell; ``None`` for a built-in one."""
+    return fingerprint(resolve(settings.model.cell)) if own_cell(settings) else None
+
+
+def with_cell(settings: Settings, cell: str | None, directory: Path) -> Settings:
+    """Put the cell the user gives in the place of the one that a model directory names.
+
+    Raises:
+        InputError: If the model has a cell of the user's own and none is given, or the reverse.
+    """
+    named = settings.model.cell
+    if cell is None:
+        if own_cell(settings):
+            raise InputError(
+                f"{directory} has a cell of your own, {named}; give it again with --cell, "
+                "as code is never loaded from a model directory"
+            )
+        return settings
+    if cell != named and not own_cell(settings):
+        raise InputError(f"{directory} was trained with the cell {named}, not {cell}")
+    model = settings.model.model_copy(update={"cell": cell})
+    return settings.model_copy(update={"model": model})
+
+
+def check_cell(settings: Settings, trained_with: str | None) -> None:
+    """Compare the source of the user's cell with the hash noted at training.
+
+    Raises:
+        InputError: If they differ.
+    """
+    if trained_with != cell_hash(settings):
+        raise InputError(
+            f"the source of {settings.model.cell} is not what the model was trained with; "
+            "give the same cell, or train again"
+        )
+
+
+def _several(values: str | Sequence[str]) -> Sequence[str]:
+    return [values] if isinstance(values, str) else values

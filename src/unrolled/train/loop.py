@@ -1,0 +1,293 @@
+"""The training loop. It knows a task by its protocol only."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from unrolled.checkpoint.directory import COMMIT, Commit, ModelDirectory
+from unrolled.checkpoint.load import own_cell
+from unrolled.checkpoint.weights import weights
+from unrolled.engine.randomness import counter
+from unrolled.errors import Interrupted, RunError
+from unrolled.settings import Settings
+from unrolled.tasks.task import Carry, Task
+from unrolled.train.callbacks import Callback, Checkpoint, Evaluation, Sample, Start, Step
+from unrolled.train.distributed import Group
+from unrolled.train.judge import Judge
+from unrolled.train.log import Log
+from unrolled.train.optimisers import clip, make_optimizer
+from unrolled.train.plan import digest
+from unrolled.train.schedules import factor
+from unrolled.train.signals import Stop, stop_requests
+from unrolled.train.state import capture, restore
+
+
+@dataclass
+class Position:
+    """Where a run stands, besides tensors. Its fields are saved in every checkpoint."""
+
+    smoothed_loss: float
+    step: int = 0
+    """Updates made."""
+    loss: float = math.nan
+    """Of the last update."""
+    model_step: int = 0
+    """The step whose weights `model.safetensors` holds."""
+    judge: Judge = field(default_factory=Judge)
+
+
+class Loop:
+    """Updates weights until all steps are made or progress stops, and commits what must not be lost.
+
+    Args:
+        settings: Complete: nothing the loop needs is ``None``.
+        task: A prepared task.
+        directory: Where checkpoints go; its parts that never change are written.
+        group: The processes that train together.
+        commit: The checkpoint to go on from.
+        about: What to note beside the weights to use.
+
+    Raises:
+        InputError: If the checkpoint does not fit the model, or the batch the processes.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        task: Task,
+        directory: ModelDirectory,
+        group: Group,
+        commit: Commit | None,
+        about: dict[str, Any],
+    ) -> None:
+        self.settings, self.task, self.directory, self.group = settings, task, directory, group
+        self.training = settings.training
+        self.steps = self.training.steps or 0
+        self.about = about
+        self.device = group.device(self.training.device)
+        self.rows = group.rows(self.training.batch_size)
+        # The package draws from counters of its own; a user's cell may draw from torch.
+        torch.manual_seed(self.training.seed + group.rank)
+        self.model = task.build().to(self.device)
+        self.parameters = list(self.model.parameters())
+        self.optimizer = make_optimizer(self.parameters, self.training)
+        self.position = Position(smoothed_loss=task.initial_loss)
+        self.carry: Carry = {}
+        self.committed: int | None = None
+        if commit:
+            where = directory.path / COMMIT
+            self.carry = restore(
+                commit.tensors, self.model, self.optimizer, self.device, group, where
+            )
+            state = dict(commit.state)
+            self.position = Position(judge=Judge(**state.pop("judge")), **state)
+            self.committed = commit.step
+        self.first_step = self.position.step
+        self.parallel: nn.Module = self.model
+        if group.world > 1:
+            self.parallel = DistributedDataParallel(self.model)
+
+    def run(self, log: Log | None, callbacks: Sequence[Callback]) -> None:
+        """Train to the end.
+
+        Args:
+            log: The run's `metrics.jsonl`; rank 0 has it.
+            callbacks: Who else is told of each event, on rank 0.
+
+        Raises:
+            RunError: If the loss stops being a number, or a checkpoint cannot be written.
+            Interrupted: If a signal asked to stop; a checkpoint is written.
+        """
+        self.log = log
+        self.callbacks = [log, *callbacks] if log else []
+        self.began, self.earlier, self.busy = time.perf_counter(), log.seconds if log else 0.0, 0.0
+        self.model.train()
+        count, unit = self.task.throughput()
+        numbers = sum(w.numel() for w in self.parameters)
+        start = Start(
+            settings=self.settings,
+            task=self.task,
+            directory=self.directory.path,
+            step=self.position.step,
+            steps=self.steps,
+            parameters=numbers,
+            unit=unit,
+            units_per_step=count,
+            world=self.group.world,
+        )
+        for callback in self.callbacks:
+            callback.on_start(start)
+        try:
+            with stop_requests() as stop:
+                self._train(stop, count)
+        except RunError as error:
+            raise RunError(f"{error} ({self._kept()})") from error.__cause__
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the run so far, earlier parts of a resumed run included."""
+        return self.earlier + time.perf_counter() - self.began
+
+    def interrupted(self) -> Interrupted:
+        """Say how to go on from the last checkpoint."""
+        settings, where = self.settings, self.directory.path
+        cell = f" --cell {settings.model.cell}" if own_cell(settings) else ""
+        return Interrupted(
+            f"interrupted; the checkpoint of step {self.committed} of {self.steps} is in {where}, to go "
+            f"on: unrolled train {settings.task} --out {where}{cell} --resume"
+        )
+
+    def _train(self, stop: Stop, units: int) -> None:
+        training, position = self.training, self.position
+        validates = self.settings.data.split[1] > 0
+        evaluate_every = training.evaluate_every or self.steps
+        sample_every = training.sample_every or evaluate_every
+        checkpoint_every = training.checkpoint_every or evaluate_every
+        if position.step == 0:
+            self._show()
+        while position.step < self.steps and not position.judge.stops(training):
+            rate, norm, stopping = self._update(stop)
+            for callback in self.callbacks:
+                callback.on_step(self._progress(rate, norm, units))
+            looks = self._due(evaluate_every)
+            improved = looks and validates and self._evaluate()
+            if self._due(sample_every):
+                self._show()
+            if looks or stopping or self._due(checkpoint_every):
+                self._commit(publish=improved or position.judge.best is None)
+            if stopping:
+                raise self.interrupted()
+
+    def _due(self, every: int) -> bool:
+        return self.position.step % every == 0 or self.position.step == self.steps
+
+    def _update(self, stop: Stop) -> tuple[float, float | None, bool]:
+        """Make one update; give its learning rate, the gradients' norm, and whether to stop now."""
+        began, training, position = time.perf_counter(), self.training, self.position
+        step = position.step
+        rate = (training.lr or 0.0) * factor(training, step, self.steps, position.judge.decays)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
+        self.optimizer.zero_grad()
+        batch = self.task.batch(step, self.rows)
+        with counter(training.seed, step, self.rows.start):
+            loss, carry = self.task.loss(self.parallel, batch, self.carry)
+            loss.backward()
+        value, wishes = self.group.mean(loss.item(), float(stop.requested))
+        self._check(value, "loss")
+        norm = clip(self.parameters, training.clip_norm, training.clip_value)
+        if norm is not None:
+            self._check(norm, "gradient")
+        self.optimizer.step()
+        self.carry = {name: state.detach() for name, state in carry.items()}
+        past = training.smoothing
+        position.smoothed_loss = past * position.smoothed_loss + (1 - past) * value
+        position.loss, position.step = value, step + 1
+        self.busy += time.perf_counter() - began
+        return rate, norm, wishes > 0
+
+    def _check(self, value: float, what: str) -> None:
+        """Stop at a number that is none, before it reaches the weights."""
+        if not math.isfinite(value):
+            raise RunError(
+                f"the {what} became {value} after {self.position.step} steps; "
+                "start again with a lower --lr or with --clip-norm 1"
+            )
+
+    def _progress(self, rate: float, norm: float | None, units: int) -> Step:
+        position = self.position
+        done = position.step - self.first_step
+        passed = time.perf_counter() - self.began
+        return Step(
+            step=position.step,
+            steps=self.steps,
+            loss=position.loss,
+            smoothed_loss=position.smoothed_loss,
+            learning_rate=rate,
+            gradient_norm=norm,
+            seconds=self.earlier + passed,
+            units_per_second=units * done / self.busy,
+            seconds_left=passed / done * (self.steps - position.step),
+            task=self.task,
+        )
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Use the model without leaving a trace in what is trained."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        self.model.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            yield
+        self.model.train()
+
+    def _validate(self) -> dict[str, float]:
+        with self._looking():
+            return self.task.validate(self.model, "validation")
+
+    def _evaluate(self) -> bool:
+        """Judge the weights on the validation split; tell whether they are the best so far."""
+        position, criterion = self.position, self.task.criterion
+        metrics = self.group.decide(self._validate)
+        improved = position.judge.see(position.step, metrics, criterion, self.training)
+        if self.log:
+            event = Evaluation(
+                step=position.step,
+                steps=self.steps,
+                metrics=metrics,
+                metric=criterion.metric,
+                improved=improved,
+                best=math.nan if position.judge.best is None else position.judge.best,
+                best_step=position.judge.best_step,
+                baselines=self.log.baselines() or self.task.baselines("validation"),
+                seconds=self.seconds,
+            )
+            for callback in self.callbacks:
+                callback.on_evaluate(event)
+        return improved
+
+    def _show(self) -> None:
+        """Show what the model does by now."""
+        if not self.log or not self.training.sample_length:
+            return
+        with self._looking():
+            text = self.task.show(self.model, self.position.step)
+        event = Sample(self.position.step, self.steps, text, self.seconds)
+        for callback in self.callbacks:
+            callback.on_sample(event)
+
+    def _commit(self, *, publish: bool) -> None:
+        """Write a checkpoint; with `publish` the present weights become those to use."""
+        position = self.position
+        tensors = capture(self.model, self.optimizer, self.carry, self.device, self.group)
+        if publish:
+            position.model_step = position.step
+        if self.log:
+            if not all(bool(w.isfinite().all()) for w in self.parameters):
+                self._check(math.nan, "weights")
+            commit = Commit(
+                step=position.step,
+                model_step=position.model_step,
+                metrics_lines=self.log.sync(),
+                data_digest=self.task.data_digest,
+                settings_digest=digest(self.settings),
+                state=asdict(position),
+                tensors=tensors,
+            )
+            self.directory.commit(commit, weights(self.model) if publish else None, self.about)
+        self.committed = position.step
+        event = Checkpoint(position.step, self.steps, self.directory.path)
+        for callback in self.callbacks:
+            callback.on_checkpoint(event)
+
+    def _kept(self) -> str:
+        if self.committed is None:
+            return "no checkpoint had been written yet"
+        where = f"{self.directory.path} is kept"
+        return f"the checkpoint of step {self.committed} in {where}; --resume goes on from it"

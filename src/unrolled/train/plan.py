@@ -1,0 +1,164 @@
+"""From what was asked for to the complete settings of a run, new or resumed."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unrolled.checkpoint.load import own_cell
+from unrolled.errors import InputError
+from unrolled.settings import GROUPS, Settings, flag
+from unrolled.tasks.task import Task, task_class
+from unrolled.train.optimisers import DEFAULT_RATES, check_optimizer
+from unrolled.train.schedules import check_schedule
+
+FREE = {
+    "source",
+    "steps",
+    "epochs",
+    "sample_every",
+    "sample_length",
+    "checkpoint_every",
+    "device",
+    "threads",
+}
+"""Settings that may differ when a run is resumed: none changes what is computed at a given step.
+
+The data may have moved, for its digest is compared.
+"""
+
+
+def asked(
+    task: str | Path | Settings, source: tuple[str, ...], flags: Mapping[str, Any]
+) -> Settings:
+    """Put together what the user says: a task or a recipe, the data, and flags over it.
+
+    Raises:
+        InputError: If a setting is unknown or out of range, or both steps and epochs are given.
+    """
+    if flags.get("steps") is not None and flags.get("epochs") is not None:
+        raise InputError("give --steps or --epochs, not both")
+    if isinstance(task, Settings):
+        base = task
+    elif isinstance(task, Path) or task.endswith(".toml"):
+        base = Settings.from_toml(Path(task))
+    else:
+        base = Settings(task=task)
+    both = base.training.steps is not None and base.training.epochs is not None
+    if both:
+        raise InputError("the recipe gives both steps and epochs; leave one out")
+    given = {**flags, **({"source": source} if source else {})}
+    return Settings.from_flags(base.task, given, _without_length(base) if _length(flags) else base)
+
+
+def given_fields(settings: Settings) -> dict[str, Any]:
+    """Name -> value of every field that somebody set."""
+    return {
+        name: value
+        for group in GROUPS
+        for name, value in getattr(settings, group).model_dump(exclude_unset=True).items()
+        if value is not None
+    }
+
+
+def new_run(wanted: Settings) -> Settings:
+    """Fill what nobody set: by the task's defaults, then by those of the optimiser.
+
+    Raises:
+        InputError: If the settings contradict each other.
+    """
+    defaults = {group: dict(fields) for group, fields in task_class(wanted.task).defaults.items()}
+    if _length(given_fields(wanted)):
+        for name in ("steps", "epochs"):
+            defaults.get("training", {}).pop(name, None)
+    settings = wanted.with_defaults(defaults)
+    if settings.training.lr is None:
+        settings = _with_training(settings, lr=DEFAULT_RATES[settings.training.optimizer])
+    check(settings)
+    return settings
+
+
+def resumed_run(wanted: Settings, stored: Settings, where: Path) -> Settings:
+    """Take over the settings of the checkpoint; only those of :data:`FREE` may be given anew.
+
+    Args:
+        wanted: What the user says now; what is left out is as it was.
+        stored: The checkpoint's settings, complete.
+        where: The model directory.
+
+    Raises:
+        InputError: If a setting differs that may not.
+    """
+    if wanted.task != stored.task:
+        raise InputError(f"{where} was trained for the task {stored.task}, not {wanted.task}")
+    if own_cell(stored) and not own_cell(wanted):
+        raise InputError(
+            f"{where} has a cell of your own, {stored.model.cell}; give it again with --cell, "
+            "as code is never loaded from a model directory"
+        )
+    before, given = given_fields(stored), given_fields(wanted)
+    for name, value in given.items():
+        if name not in FREE and before.get(name) != value:
+            raise InputError(
+                f"{flag(name)} is {value} but the checkpoint in {where} was made with "
+                f"{before.get(name)}; leave it out, or start anew with another --out"
+            )
+    base = _without_length(stored) if _length(given) else stored
+    settings = Settings.from_flags(stored.task, given, base)
+    settings = settings.model_copy(update={"target": wanted.target or stored.target})
+    check(settings)
+    return settings
+
+
+def complete(settings: Settings, task: Task) -> Settings:
+    """Fill what depends on the data: the number of steps and how often to look.
+
+    Raises:
+        InputError: If neither steps nor epochs are known.
+    """
+    training = settings.training
+    steps = training.steps
+    if training.epochs is not None:
+        steps = max(1, math.ceil(training.epochs * task.steps_per_epoch))
+    if steps is None:
+        raise InputError("say how long to train: --steps or --epochs")
+    evaluate_every = training.evaluate_every or max(1, steps // 20)
+    return _with_training(settings, steps=steps, epochs=None, evaluate_every=evaluate_every)
+
+
+def digest(settings: Settings) -> str:
+    """Hash the settings that a resumed run must share with its checkpoint."""
+    tables = {group: getattr(settings, group).model_dump(exclude=FREE) for group in GROUPS}
+    return hashlib.sha256(repr((settings.task, tables)).encode()).hexdigest()[:16]
+
+
+def check(settings: Settings) -> None:
+    """Find contradictions before any data is read.
+
+    Raises:
+        InputError: If there is one.
+    """
+    check_optimizer(settings.training)
+    check_schedule(settings)
+    name = settings.training.device
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"--device {name}: unrolled is not tested there; use cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no usable GPU here; use cpu")
+
+
+def _length(fields: Mapping[str, Any]) -> bool:
+    return fields.get("steps") is not None or fields.get("epochs") is not None
+
+
+def _without_length(settings: Settings) -> Settings:
+    """Forget how long to train, so that what is given in the other unit is all that counts."""
+    return _with_training(settings, steps=None, epochs=None)
+
+
+def _with_training(settings: Settings, **fields: Any) -> Settings:  # noqa: ANN401 - any field
+    training = settings.training.model_copy(update=fields)
+    return settings.model_copy(update={"training": training})

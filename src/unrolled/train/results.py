@@ -1,0 +1,122 @@
+"""What came of a run: its figures beside the baselines', and the published number to reach."""
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from unrolled.checkpoint import files
+from unrolled.checkpoint.load import Trained
+from unrolled.errors import InputError
+from unrolled.settings import Settings, Target
+from unrolled.tasks.task import Split, Task
+from unrolled.train.loop import Position
+
+
+def final_metrics(
+    settings: Settings, task: Task, model: nn.Module, position: Position, seconds: float
+) -> dict[str, Any]:
+    """Judge a finished run, by its best weights.
+
+    Returns:
+        ``step`` (updates made), ``model_step`` (the step whose weights are kept), ``parameters``,
+        ``training`` (loss and smoothed loss at the end, in the task's units too), ``validation`` (of
+        the kept weights), ``test``, ``held_out`` (the name of the split that counts: test, or
+        validation where there is no test split), ``baselines`` (on that split), ``target`` (with
+        ``reached``, for a recipe) and ``seconds``. What there is no data for is left out.
+
+    Raises:
+        InputError: If the target's metric is not among the figures.
+    """
+    _, validation, test = settings.data.split
+    metrics: dict[str, Any] = {
+        "step": position.step,
+        "model_step": position.model_step,
+        "parameters": sum(w.numel() for w in model.parameters()),
+        "training": {
+            "loss": position.loss,
+            "smoothed_loss": position.smoothed_loss,
+            **task.progress(position.smoothed_loss),
+        },
+    }
+    if validation:
+        metrics["validation"] = position.judge.best_metrics
+    if test:
+        metrics["test"] = task.validate(model, "test")
+    held_out: Split | None = "test" if test else "validation" if validation else None
+    if held_out:
+        metrics |= {"held_out": held_out, "baselines": task.baselines(held_out)}
+    if settings.target:
+        metrics["target"] = _compared(settings.target, metrics)
+    return {**metrics, "seconds": round(seconds, 3)}
+
+
+def record(
+    results: Trained | Sequence[Trained], recipe: str | Path, command: str, path: Path
+) -> None:
+    """Put the result of a recipe into a list of results, in the place of an earlier one.
+
+    Args:
+        results: One run, or several that differ by their seed.
+        recipe: The recipe's path, as it shall stand there.
+        command: The command that repeats the run.
+        path: The list: a JSON file, made if it is not there. Each object has ``recipe``, ``metric``,
+            ``value`` (the mean over the seeds), ``target``, ``better``, ``spread`` (largest value
+            minus smallest), ``seeds``, ``seconds`` (mean), ``command`` and ``date``.
+
+    Raises:
+        InputError: If the run has no target, or the file is not such a list.
+        RunError: If the file cannot be written.
+    """
+    runs = [results] if isinstance(results, Trained) else list(results)
+    target = runs[0].settings.target
+    if target is None:
+        raise InputError(f"{recipe} has no [target], so there is no result to record")
+    values = [run.metrics["target"]["value"] for run in runs]
+    entry = {
+        "recipe": Path(recipe).as_posix(),
+        "metric": target.metric,
+        "value": sum(values) / len(values),
+        "target": target.value,
+        "better": target.better,
+        "spread": max(values) - min(values),
+        "seeds": [run.settings.training.seed for run in runs],
+        "seconds": round(sum(run.metrics["seconds"] for run in runs) / len(runs), 1),
+        "command": command,
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+    }
+    others = [
+        other
+        for other in _entries(path)
+        if (other.get("recipe"), other.get("metric")) != (entry["recipe"], entry["metric"])
+    ]
+    listed = sorted([*others, entry], key=lambda e: (e["recipe"], e["metric"]))
+    files.write(path, files.to_json(listed, indent=2).encode() + b"\n")
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    try:
+        listed = json.loads(files.read(path))
+    except ValueError:
+        listed = None
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        raise InputError(f"{path} is not a list of results; the file is damaged")
+    return listed
+
+
+def _compared(target: Target, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    figures: Mapping[str, float] = metrics.get(target.split, {})
+    if target.metric not in figures:
+        known = ", ".join(figures) or f"nothing, as the {target.split} split is empty"
+        raise InputError(
+            f"the recipe's target {target.metric!r} is not a figure of the {target.split} split: "
+            f"there is {known}"
+        )
+    value = figures[target.metric]
+    reached = value <= target.value if target.better == "lower" else value >= target.value
+    return {**target.model_dump(), "target": target.value, "value": value, "reached": reached}

@@ -1,0 +1,248 @@
+"""One run from end to end: settings, data, loop, results."""
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unrolled.checkpoint import files
+from unrolled.checkpoint.directory import COMMIT, CONFIG, MODEL, Commit, ModelDirectory
+from unrolled.checkpoint.load import Trained, cell_hash, check_cell
+from unrolled.checkpoint.weights import load_weights
+from unrolled.errors import InputError
+from unrolled.settings import Settings, flag
+from unrolled.tasks.task import Task, task_class
+from unrolled.train import plan, results
+from unrolled.train.callbacks import Callback, End
+from unrolled.train.card import Card
+from unrolled.train.distributed import Group, processes
+from unrolled.train.log import Log
+from unrolled.train.loop import Loop
+from unrolled.train.picture import Picture
+
+
+def train(
+    task: str | Path | Settings,
+    *source: str,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    callbacks: Sequence[Callback] = (),
+    record: str | Path | None = None,
+    **flags: Any,  # noqa: ANN401 - any field of the settings
+) -> Trained:
+    """Train a model.
+
+    Under torchrun every process calls this alike: rows are shared out, rank 0 evaluates, writes and
+    reports, and a restarted group resumes by itself.
+
+    Args:
+        task: The name of a task, the path of a recipe (``.toml``), or complete settings.
+        source: Files, directories or names of data sets; without any, what the recipe or task says.
+        out: The model directory (default: the first free ``runs/<task>-1``, ``-2``, ...; under torchrun,
+            whose restarts must find it again, ``runs/<task>-torchrun-<its process>``).
+        resume: Go on from the last checkpoint in `out`; from the start if there is none. Settings that
+            are left out are as they were; those given must agree, apart from
+            :data:`unrolled.train.plan.FREE`. More steps than before prolong the run.
+        overwrite: Replace the run in `out`.
+        callbacks: Who is told of every event.
+        record: Put the result of a recipe into this list of results, see
+            :func:`unrolled.train.results.record`.
+        flags: Any field of the settings by its own name: ``hidden=256, steps=2000``.
+
+    Returns:
+        The model with its best weights by validation, the task, and the results; on every process.
+
+    Raises:
+        InputError: If a setting, the data or the checkpoint cannot be used.
+        RunError: If the loss stops being a number, or the disk is full or read-only; the last
+            checkpoint is still there.
+        Interrupted: After Ctrl-C or SIGTERM; a checkpoint is written.
+    """
+    wanted = plan.asked(task, source, flags)
+    recipe = None if isinstance(task, Settings) or not str(task).endswith(".toml") else task
+    if record and not recipe:
+        raise InputError("only the result of a recipe (a .toml file) can be recorded")
+    if resume and overwrite:
+        raise InputError("give --resume or --overwrite, not both")
+    try:
+        with processes() as group, _threads(wanted.training.threads):
+            trained = _run(wanted, group, out, resume, overwrite, callbacks)
+            if record and recipe and group.leads:
+                command = _command(str(recipe), source, flags)
+                results.record(trained, recipe, command, Path(record))
+            return trained
+    finally:
+        for callback in callbacks:
+            callback.close()
+
+
+def _run(
+    wanted: Settings,
+    group: Group,
+    out: str | Path | None,
+    resume: bool,
+    overwrite: bool,
+    callbacks: Sequence[Callback],
+) -> Trained:
+    found = _find(wanted, group, out, resume or group.restarts > 0, overwrite)
+    directory, commit = found.directory, found.commit
+    if found.stored:
+        settings = plan.resumed_run(wanted, found.stored, directory.path)
+        check_cell(settings, found.note.get("cell"))
+    else:
+        settings = plan.new_run(wanted)
+    group.rows(settings.training.batch_size)
+    task = _prepare(settings, group)
+    settings = plan.complete(settings, task)
+    if commit:
+        _check_goes_on(commit, task, settings, directory)
+    artefacts = task.artefacts()
+    group.decide(
+        lambda: (
+            directory.write_settings(settings) if commit else directory.begin(settings, artefacts)
+        )
+    )
+    about = {"cell": cell_hash(settings), "baseline": bool(artefacts.baseline)}
+    loop = Loop(settings, task, directory, group, commit, about)
+    log = Log(directory, commit.metrics_lines if commit else 0) if group.leads else None
+    receivers = [Picture(log), Card(), *callbacks] if log else []
+    try:
+        loop.run(log, receivers)
+        metrics = _finish(loop, group)
+        if log:
+            end = End(loop.position.step, loop.steps, directory.path, metrics, metrics["seconds"])
+            for callback in (log, *receivers):
+                callback.on_end(end)
+    except KeyboardInterrupt:
+        if loop.committed is None:
+            raise
+        raise loop.interrupted() from None
+    finally:
+        if log:
+            log.close()
+    return Trained(directory.path, settings, task, loop.model, metrics)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is in the model directory before the run."""
+
+    directory: ModelDirectory
+    commit: Commit | None = None
+    stored: Settings | None = None
+    note: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _find(
+    wanted: Settings, group: Group, out: str | Path | None, resuming: bool, overwrite: bool
+) -> _Found:
+    """Look into the model directory on rank 0, and tell all."""
+    content: bytes | None = None
+
+    def look() -> dict[str, Any]:
+        nonlocal content
+        if resuming and out is None and not group.restarts:
+            raise InputError("--resume needs --out: the directory of the run to go on with")
+        path = Path(out) if out else _default_out(wanted.task, group)
+        directory = ModelDirectory(path)
+        if not resuming:
+            if directory.holds_run and not overwrite:
+                raise InputError(f"{path} holds a run; add --resume or --overwrite")
+            return {"path": str(path)}
+        content = directory.recover()
+        if content is None:
+            return {"path": str(path)}
+        note = files.read_metadata(path / MODEL)
+        return {"path": str(path), "config": directory.settings().model_dump_json(), "note": note}
+
+    seen = group.decide(look)
+    content = group.broadcast(content)
+    directory = ModelDirectory(Path(seen["path"]))
+    if content is None:
+        return _Found(directory)
+    commit = Commit.unpack(content, directory.path / COMMIT)
+    stored = Settings.from_json(seen["config"], str(directory.path / CONFIG))
+    if plan.digest(stored) != commit.settings_digest:
+        raise InputError(
+            f"{directory.path / CONFIG} was changed since {COMMIT} was written; put it back"
+        )
+    return _Found(directory, commit, stored, seen["note"])
+
+
+def _default_out(task: str, group: Group) -> Path:
+    runs = Path("runs")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return runs / f"{task}-torchrun-{os.getppid()}"
+    number = 1
+    while (runs / f"{task}-{number}").exists():
+        number += 1
+    return runs / f"{task}-{number}"
+
+
+def _prepare(settings: Settings, group: Group) -> Task:
+    """Read the data: on rank 0 first, so that the others find it in the cache."""
+    prepared: list[Task] = []
+    kind = task_class(settings.task)
+    group.decide(lambda: prepared.append(kind.prepare(settings)))
+    return prepared[0] if prepared else kind.prepare(settings)
+
+
+def _check_goes_on(
+    commit: Commit, task: Task, settings: Settings, directory: ModelDirectory
+) -> None:
+    if commit.data_digest != task.data_digest:
+        raise InputError(
+            f"the data is not what the checkpoint in {directory.path} was trained on; "
+            "give the same, or start anew with another --out"
+        )
+    steps = settings.training.steps or 0
+    if commit.step > steps:
+        raise InputError(
+            f"--steps {steps}: the checkpoint in {directory.path} has made {commit.step} already"
+        )
+
+
+def _finish(loop: Loop, group: Group) -> dict[str, Any]:
+    """Put the best weights into the model, on all processes, and judge them."""
+    path = loop.directory.path / MODEL
+    content = group.broadcast(files.read(path) if group.leads else None)
+    tensors, _ = files.unpack(content or b"", path)
+    load_weights(loop.model, tensors, path)
+    loop.model.eval()
+
+    def judge() -> dict[str, Any]:
+        with torch.no_grad():
+            return results.final_metrics(
+                loop.settings, loop.task, loop.model, loop.position, loop.seconds
+            )
+
+    return group.decide(judge)
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Use so many threads meanwhile."""
+    before = torch.get_num_threads()
+    if number:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _command(recipe: str, source: Sequence[str], flags: Mapping[str, Any]) -> str:
+    """Write the command that repeats a run."""
+    words = ["unrolled", "train", recipe, *source]
+    for name, value in flags.items():
+        if isinstance(value, bool):
+            words.append(flag(name) if value else flag(f"no_{name}"))
+        elif value is not None:
+            words += [flag(name), str(value)]
+    return shlex.join(words)
