@@ -173,7 +173,7 @@ FORMULAS = {
     "choices": lambda z, h, w: torch.where(z > h, z * w, h) + (z <= 0) * h + (z.abs() != h) * 0.5,
     "powers": lambda z, h, w: z**2 + h**3 + z.abs() ** 1.5 + (h.abs() + 0.1) ** w,
     "exponentials": lambda z, h, w: (
-        z.exp() + torch.expm1(h) + (z.abs() + 1).log() + torch.log1p(h * h)
+        (-z.abs()).exp() + torch.expm1(-h * h) + (z.abs() + 1).log() + torch.log1p(h * h)
     ),
     "roots": lambda z, h, w: (
         (z * z + 1).sqrt() + (h * h + 1).rsqrt() + 1 / (z * z + 2) + (z / 3).erf()

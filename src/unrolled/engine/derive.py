@@ -37,8 +37,11 @@ def derive(graph: Graph, seeds: Mapping[Node, Node]) -> dict[Node, Node]:
             received[node].append(_assemble(graph, pieces[node], node.width))
         if not received[node]:
             continue
-        gradient = received[node][0]
-        for further in received[node][1:]:
+        shares = received[node]
+        if node.op == "once":
+            shares = [graph.total(share) if share.rows else share for share in shares]
+        gradient = shares[0]
+        for further in shares[1:]:
             gradient = graph.apply("add", gradient, further)
         if not node.inputs:
             if node.op != "const":
@@ -73,8 +76,6 @@ def _hand_on(graph: Graph, received: dict[Node, list[Node]], source: Node, share
         return
     if source.width == 1:
         share = graph.reduce("sum", share)
-    if share.rows and not source.rows:
-        share = graph.total(graph.expand(share, max(share.width, source.width)))
     received[source].append(graph.expand(share, source.width))
 
 

@@ -5,7 +5,8 @@ parameters alone: a vector (width,) or a matrix. Nodes are shared: building the 
 the same inputs twice gives the same node, so common subexpressions never exist.
 """
 
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,11 @@ CHEAP = {
     *("add", "sub", "mul", "min", "max", "eq", "ne", "lt", "le", "gt", "ge"),
 }
 POINTWISE = COSTLY | CHEAP
+KNOWN: dict[str, Callable[..., float]] = {
+    **{name: getattr(operator, name) for name in ("add", "sub", "mul", "neg", "eq", "lt", "gt")},
+    "where": lambda condition, a, b: a if condition else b,
+}
+"""What is computed at once where all inputs are numbers."""
 REDUCTIONS = {"sum", "amax"}
 """Over the features of a row: (B, width) -> (B, 1)."""
 GATHERED = {"outer", "total", "place"}
@@ -72,11 +78,13 @@ class Graph:
 
     def apply(self, op: str, *inputs: Node) -> Node:
         """Apply an element-wise operation; inputs of width 1 are broadcast."""
-        simple = _simplify(self, op, inputs)
-        if simple is not None:
-            return simple
         width = max(node.width for node in inputs)
-        return self._node(op, inputs, width, (), any(node.rows for node in inputs))
+        inputs = tuple(node.inputs[0] if node.op == "expand" else node for node in inputs)
+        node = _simplify(self, op, inputs)
+        if node is None:
+            width_now = max(node.width for node in inputs)
+            node = self._node(op, inputs, width_now, (), any(node.rows for node in inputs))
+        return self.expand(node, width)
 
     def matmul(self, a: Node, weight: Node, *, transposed: bool) -> Node:
         """Multiply rows a (B, k) by a matrix: (k, n), or (n, k) where `transposed`."""
@@ -192,11 +200,13 @@ def listing(nodes: Iterable[Node]) -> Iterator[str]:
 
 
 def _simplify(graph: Graph, op: str, inputs: tuple[Node, ...]) -> Node | None:
-    """Drop what does nothing: x + 0, x * 1, -(-x)."""
+    """Drop what does nothing: x + 0, x * 1, -(-x); compute what is known."""
 
     def is_number(node: Node, value: float) -> bool:
         return node.op == "const" and node.attrs[0] == value
 
+    if op in KNOWN and all(node.op == "const" for node in inputs):
+        return graph.const(KNOWN[op](*(node.attrs[0] for node in inputs)))
     a = inputs[0]
     b = inputs[1] if len(inputs) > 1 else a
     # What is left alone must be as wide as the result.

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from unrolled.engine.derive import derive
-from unrolled.engine.graph import CHEAP, COSTLY, Node, depending, reachable
+from unrolled.engine.graph import CHEAP, COSTLY, GATHERED, Node, depending, reachable
 from unrolled.engine.trace import Step
 
 SHAPES = {"slice", "concat", "expand"}
@@ -90,6 +90,7 @@ def partition(step: Step, wanted: Sequence[str], *, differentiate: bool) -> Part
 
 def _backwards(cut: Partition, step: Step) -> None:
     graph = step.graph
+    forward = set(graph.nodes)
     seeds: dict[Node, Node] = {}
     carried = {}
     for name, (_, new) in cut.states.items():
@@ -98,15 +99,16 @@ def _backwards(cut: Partition, step: Step) -> None:
     for name, node in cut.wanted.items():
         if node.rows:
             _seed(step, seeds, node, graph.leaf("grad", name, width=node.width))
-    forward = set(graph.nodes)
     cut.gradients = derive(graph, seeds)
     back = {name: cut.gradients.get(leaf) for name, (leaf, _) in cut.states.items()}
     roots = [node for node in back.values() if node is not None]
     everything = reachable(cut.gradients.values())
+    sums = depending(everything, [n for n in everything if n.op in GATHERED])
     later = depending(everything, carried.values())
     loop_nodes = [n for n in reachable(roots) if n in later and n.inputs]
     looped = set(loop_nodes)
     others = [n for n in everything if n.inputs and n not in forward and n not in looped]
+    others = [n for n in others if n not in sums or n.op in GATHERED]
     # What the loop reads of the gradients that do not depend on later steps comes before it.
     early = [n for n in reachable(loop_nodes) if n in set(others)]
     # Of these, what also needs nothing but element-wise work stays in the loop, which is at hand.
@@ -118,7 +120,7 @@ def _backwards(cut: Partition, step: Step) -> None:
     kept = _keep(cut, needed, forward)
     available = {*kept, *(new for _, new in cut.states.values())}
     cut.kept = sorted(kept, key=lambda n: n.number)
-    cut.back_before = Section(_with_recomputed(first, available, forward))
+    cut.back_before = Section(_with_recomputed(first, available, forward | light))
     cut.back_loop = Section(_with_recomputed(loop_nodes, available, forward))
     done = {*cut.back_before.nodes, *cut.back_loop.nodes}
     cut.back_after = Section(
@@ -149,6 +151,8 @@ def _keep(cut: Partition, needed: Iterable[Node], forward: set[Node]) -> set[Nod
         """What would have to be kept so that `node` is at hand in the backward pass."""
         if not node.inputs or not node.rows or node in free or node in kept:
             return set()
+        if node.op in ("slice", "expand"):
+            return lacking(node.inputs[0], kept)
         if node.op in SHAPES or node.op in CHEAP:
             more = set().union(*(lacking(source, kept) for source in node.inputs))
             if node.op in SHAPES or sum(n.width for n in more) < node.width:
@@ -162,8 +166,8 @@ def _keep(cut: Partition, needed: Iterable[Node], forward: set[Node]) -> set[Nod
     return kept
 
 
-def _with_recomputed(nodes: Sequence[Node], available: set[Node], forward: set[Node]) -> list[Node]:
-    """Add to backward nodes the forward nodes that are computed again for them."""
+def _with_recomputed(nodes: Sequence[Node], available: set[Node], again: set[Node]) -> list[Node]:
+    """Add to backward nodes those that are computed again for them."""
     found: dict[int, Node] = {}
     waiting = list(nodes)
     own = set(nodes)
@@ -171,7 +175,7 @@ def _with_recomputed(nodes: Sequence[Node], available: set[Node], forward: set[N
         node = waiting.pop()
         if node.number in found or not node.inputs:
             continue
-        if node not in own and (node not in forward or node in available):
+        if node not in own and (node not in again or node in available):
             continue
         found[node.number] = node
         waiting += node.inputs
@@ -183,13 +187,17 @@ def _store(cut: Partition) -> None:
     forward = [cut.before, cut.loop, cut.after]
     backward = [cut.back_before, cut.back_loop, cut.back_after]
     results = {*cut.wanted.values(), *(new for _, new in cut.states.values()), *cut.kept}
-    for place, section in enumerate(forward):
-        read = {i for other in forward[place + 1 :] for n in other.nodes for i in n.inputs}
-        section.stored = [n for n in section.nodes if n in read or n in results]
-    ends = set(cut.gradients.values())
-    for place, section in enumerate(backward):
-        own = set(section.nodes)
-        read = {
-            i for other in backward[place + 1 :] for n in other.nodes if n not in own for i in n.inputs
-        }
-        section.stored = [n for n in section.nodes if n in read or n in ends]
+    for sections, ends in ((forward, results), (backward, set(cut.gradients.values()))):
+        for place, section in enumerate(sections):
+            read = {*ends, *(_base(i) for n in section.nodes if n.op in GATHERED for i in n.inputs)}
+            for other in sections[place + 1 :]:
+                own = set(other.nodes)
+                read |= {_base(i) for n in other.nodes for i in n.inputs if i not in own}
+            section.stored = [n for n in section.nodes if n in read]
+
+
+def _base(node: Node) -> Node:
+    """The value that a slice or repetition is of."""
+    while node.op in ("slice", "expand"):
+        node = node.inputs[0]
+    return node

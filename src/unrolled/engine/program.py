@@ -67,17 +67,21 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Product:
-    """out (n) = a (k) times a matrix, plus `bias` or what `out` holds (`add`)."""
+    """out (n) = a (k) times a matrix (k, n), plus `bias`.
+
+    The matrix lies in the array `weight` from `offset` on, its rows `stride` apart; where
+    `transposed`, it is the transpose of the (n, k) matrix that lies there.
+    """
 
     out: Ref
     a: Ref
     weight: int
+    offset: int
+    stride: int
     transposed: bool
-    first: int
     k: int
     n: int
     bias: Ref | None = None
-    add: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,9 @@ class Gather:
 
 Instruction = Kernel | Product | Reduce | Gather
 
+UNSCHEDULED = {"slice", "concat", "expand", "part", "place", "outer", "total"}
+"""Nodes that are places in memory, or gathered when all rows are done."""
+
 
 @dataclass
 class Memory:
@@ -125,7 +132,7 @@ class Memory:
             return ref._replace(spread=True) if node.width == 1 else ref
         if node.op == "const":
             return node.attrs[0]
-        if node.op == "expand":
+        if node.op in ("expand", "part"):
             return self.find(node.inputs[0])
         if node.op == "slice":
             base = self.find(node.inputs[0])
@@ -156,9 +163,8 @@ class _Planner:
         self.instructions: list[Instruction] = []
         self.copies: list[tuple[Node, Ref]] = []
         self.readers: dict[Node, set[Node]] = {}
-        self.waiting = [n for n in nodes if n.op not in ("slice", "concat", "expand", "place") and n.inputs]
+        self.waiting = [n for n in nodes if n.inputs and n.op not in UNSCHEDULED]
         self.biased = self._biased()
-        self.waiting = [n for n in self.waiting if n.op not in ("outer", "total")]
         for node in self.waiting:
             for source in node.inputs:
                 self._read(source, node)
@@ -212,7 +218,7 @@ class _Planner:
             else:
                 node = next((n for n in self.waiting if n.op not in POINTWISE and self._ready(n)), None)
                 if node is None:
-                    raise Declined("its step cannot be ordered into instructions")
+                    raise Declined(f"its step cannot be ordered into instructions: {self.waiting}")
                 self._emit(node)
             self._copy_ready()
 
@@ -287,17 +293,22 @@ class _Planner:
         out = self.targets.get(result) or self.memory.new(f"%{result.number}", "scratch", result.width)
         a = self._array(node.inputs[0])
         if node.op == "matmul":
-            weight, first = node.inputs[1], 0
+            weight, offset = node.inputs[1], 0
+            stride = weight.attrs[-1][-1]
             if weight.op == "part":
-                first, weight = weight.attrs[0], weight.inputs[0]
+                first, _, columns, _ = weight.attrs
+                weight = weight.inputs[0]
+                stride = weight.attrs[-1][-1]
+                offset = first if columns else first * stride
             bias = self.memory.find(result.inputs[1]) if result is not node else None
             self.instructions.append(
                 Product(
                     out,
                     a,
                     self.memory.where[weight].array,
+                    offset,
+                    stride,
                     node.attrs[0],
-                    first,
                     node.inputs[0].width,
                     node.width,
                     bias if isinstance(bias, Ref) else None,
