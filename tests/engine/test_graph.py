@@ -20,6 +20,7 @@ EVALUATE = {
     "sign": torch.sign, "floor": torch.floor, "ceil": torch.ceil, "round": torch.round,
     "trunc": torch.trunc, "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div,
     "min": torch.minimum, "max": torch.maximum, "pow": torch.pow,
+    "sigmoid_grad": lambda g, y: g * y * (1 - y), "tanh_grad": lambda g, y: g * (1 - y * y),
     "where": lambda c, a, b: torch.where(c != 0, a, b),
 }  # fmt: skip
 

@@ -183,8 +183,8 @@ RULES: dict[str, Rule] = {
         lambda ap, g, a, y: ap("mul", ap("mul", g, -0.5), ap("mul", y, ap("mul", y, y)))
     ),
     "reciprocal": _simple(lambda ap, g, a, y: ap("neg", ap("mul", g, ap("mul", y, y)))),
-    "sigmoid": _simple(lambda ap, g, a, y: ap("mul", g, ap("mul", y, ap("sub", 1, y)))),
-    "tanh": _simple(lambda ap, g, a, y: ap("mul", g, ap("sub", 1, ap("mul", y, y)))),
+    "sigmoid": _simple(lambda ap, g, a, y: ap("sigmoid_grad", g, y)),
+    "tanh": _simple(lambda ap, g, a, y: ap("tanh_grad", g, y)),
     "relu": _simple(lambda ap, g, a, y: ap("mul", g, ap("gt", y, 0))),
     "erf": _simple(
         lambda ap, g, a, y: ap(

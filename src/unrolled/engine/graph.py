@@ -21,6 +21,7 @@ COSTLY = {
 CHEAP = {
     *("neg", "abs", "relu", "sign", "floor", "ceil", "round", "trunc", "where"),
     *("add", "sub", "mul", "min", "max", "eq", "ne", "lt", "le", "gt", "ge"),
+    *("sigmoid_grad", "tanh_grad"),  # g y (1 - y) and g (1 - y^2)
 }
 POINTWISE = COSTLY | CHEAP
 KNOWN: dict[str, Callable[..., float]] = {
