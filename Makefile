@@ -41,7 +41,7 @@ demo: install
 	$(BIN)/unrolled train generate $(DEMO) --out runs/demo --overwrite
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 lint: install
 	$(BIN)/ruff check .

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from unrolled.inspect import doctor as doctor
     from unrolled.layers import Recurrent as Recurrent
     from unrolled.settings import Settings as Settings
-    from unrolled.train.callbacks import Callback as Callback
     from unrolled.train import train as train
+    from unrolled.train.callbacks import Callback as Callback
 
 __all__ = [
     "Callback",

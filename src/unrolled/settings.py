@@ -46,24 +46,26 @@ class DataSettings(Group):
     """Data: what is read and how it becomes symbols."""
 
     source: tuple[str, ...] = Field(
-        (),
+        default=(),
         description="Files, directories, '-' for standard input, or names from `unrolled data list`.",
     )
     symbols: Literal["character", "byte", "word", "subword"] = Field(
-        "character", description="What one symbol is."
+        default="character", description="What one symbol is."
     )
     vocabulary_size: int | None = Field(
-        None, ge=2, description="Most symbols to keep (word: 20000, subword: 2000, others: all)."
+        default=None,
+        ge=2,
+        description="Most symbols to keep (word: 20000, subword: 2000, others: all).",
     )
     unknown: bool = Field(
-        True,
+        default=True,
         description="Keep a symbol for what the training text lacks; off closes the vocabulary.",
     )
     split: Split = Field(
-        (0.9, 0.05, 0.05),
+        default=(0.9, 0.05, 0.05),
         description="Fractions for training, validation and test, e.g. 0.9,0.05,0.05.",
     )
-    encoding: str = Field("utf-8", description="Encoding of text files.")
+    encoding: str = Field(default="utf-8", description="Encoding of text files.")
 
     @model_validator(mode="after")
     def _check_split(self) -> Self:
@@ -82,93 +84,107 @@ class ModelSettings(Group):
     """Model: the cell, how many, how wide."""
 
     cell: str = Field(
-        "lstm", description="rnn, lstm, gru, or your own as module:Class or path.py:Class."
+        default="lstm", description="rnn, lstm, gru, or your own as module:Class or path.py:Class."
     )
     nonlinearity: Literal["tanh", "relu", "sigmoid"] = Field(
-        "tanh", description="Activation of the rnn cell."
+        default="tanh", description="Activation of the rnn cell."
     )
-    hidden: int = Field(128, ge=1, description="Width of the hidden state.")
-    layers: int = Field(1, ge=1, description="Recurrent layers, one on the other.")
+    hidden: int = Field(default=128, ge=1, description="Width of the hidden state.")
+    layers: int = Field(default=1, ge=1, description="Recurrent layers, one on the other.")
     embedding: int | None = Field(
-        None,
+        default=None,
         ge=0,
         description="Width of the symbol embedding; 0 is one-hot (the default up to 256 symbols).",
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between layers.")
-    tied: bool = Field(False, description="Share the read-out's weights with the embedding.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout between layers.")
+    tied: bool = Field(
+        default=False, description="Share the read-out's weights with the embedding."
+    )
     initial_scale: float | None = Field(
-        None,
+        default=None,
         gt=0,
         description="Draw weights from N(0, scale^2), biases 0, instead of the cell's own start.",
     )
     dtype: Literal["float32", "float64"] = Field(
-        "float32", description="Number format of weights and states."
+        default="float32", description="Number format of weights and states."
     )
 
 
 class TrainingSettings(Group):
     """Training: how long, how fast, and when to look."""
 
-    steps: int | None = Field(None, ge=1, description="Weight updates to make.")
+    steps: int | None = Field(default=None, ge=1, description="Weight updates to make.")
     epochs: float | None = Field(
-        None, gt=0, description="Passes over the training data, instead of --steps."
+        default=None, gt=0, description="Passes over the training data, instead of --steps."
     )
-    batch_size: int = Field(32, ge=1, description="Rows per update, over all processes together.")
-    window: int = Field(64, ge=1, description="Steps of truncated back-propagation through time.")
+    batch_size: int = Field(
+        default=32, ge=1, description="Rows per update, over all processes together."
+    )
+    window: int = Field(
+        default=64, ge=1, description="Steps of truncated back-propagation through time."
+    )
     loss: Literal["mean", "sum"] = Field(
-        "mean", description="Mean over the steps of a window, or their sum."
+        default="mean", description="Mean over the steps of a window, or their sum."
     )
     smoothing: float = Field(
-        0.99, ge=0, lt=1, description="Weight of the past in the smoothed loss."
+        default=0.99, ge=0, lt=1, description="Weight of the past in the smoothed loss."
     )
     optimizer: Literal[
         "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw"
-    ] = Field("adam", description="How weights follow gradients.")
+    ] = Field(default="adam", description="How weights follow gradients.")
     lr: float | None = Field(
-        None, gt=0, description="Learning rate (default: the optimiser's usual one)."
+        default=None, gt=0, description="Learning rate (default: the optimiser's usual one)."
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="For momentum and nesterov.")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty (decoupled in adamw).")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="For momentum and nesterov.")
+    weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty (decoupled in adamw).")
     epsilon: float | None = Field(
-        None, gt=0, description="The optimiser's epsilon (default: torch's)."
+        default=None, gt=0, description="The optimiser's epsilon (default: torch's)."
     )
     epsilon_inside: bool = Field(
-        False,
+        default=False,
         description="Adagrad with epsilon inside the root, sqrt(sum + epsilon), as first printed.",
     )
     clip_norm: float | None = Field(
-        None, gt=0, description="Scale gradients to at most this global norm."
+        default=None, gt=0, description="Scale gradients to at most this global norm."
     )
     clip_value: float | None = Field(
-        None, gt=0, description="Clip every gradient entry to +- this value."
+        default=None, gt=0, description="Clip every gradient entry to +- this value."
     )
     schedule: Literal["constant", "step", "cosine", "plateau"] = Field(
-        "constant", description="How the learning rate changes."
+        default="constant", description="How the learning rate changes."
     )
-    warmup: int = Field(0, ge=0, description="Steps over which the rate rises from 0.")
-    decay_every: int = Field(1000, ge=1, description="step: multiply the rate every so many steps.")
+    warmup: int = Field(default=0, ge=0, description="Steps over which the rate rises from 0.")
+    decay_every: int = Field(
+        default=1000, ge=1, description="step: multiply the rate every so many steps."
+    )
     decay: float = Field(
-        0.5, gt=0, lt=1, description="step and plateau: multiply the rate by this."
+        default=0.5, gt=0, lt=1, description="step and plateau: multiply the rate by this."
     )
     patience: int = Field(
-        3, ge=1, description="plateau: evaluations without progress before a decay."
+        default=3, ge=1, description="plateau: evaluations without progress before a decay."
     )
     stop_after: int | None = Field(
-        None, ge=1, description="Early stopping: end after so many evaluations without progress."
+        default=None,
+        ge=1,
+        description="Early stopping: end after so many evaluations without progress.",
     )
     evaluate_every: int | None = Field(
-        None, ge=1, description="Steps between evaluations (default: a twentieth)."
+        default=None, ge=1, description="Steps between evaluations (default: a twentieth)."
     )
     sample_every: int | None = Field(
-        None, ge=1, description="Steps between samples (default: at evaluations)."
+        default=None, ge=1, description="Steps between samples (default: at evaluations)."
     )
-    sample_length: int = Field(200, ge=0, description="Symbols per sample; 0 for none.")
+    sample_length: int = Field(default=200, ge=0, description="Symbols per sample; 0 for none.")
     checkpoint_every: int | None = Field(
-        None, ge=1, description="Steps between checkpoints, besides those at each evaluation."
+        default=None,
+        ge=1,
+        description="Steps between checkpoints, besides those at each evaluation.",
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
-    threads: int | None = Field(None, ge=1, description="Threads of the numerical libraries.")
-    device: str = Field("cpu", description="cpu or cuda.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of everything random.")
+    threads: int | None = Field(
+        default=None, ge=1, description="Threads of the numerical libraries."
+    )
+    device: str = Field(default="cpu", description="cpu or cuda.")
 
 
 class Target(Group):

@@ -30,7 +30,7 @@ def write(path, content):
         ("x.csv", "\ufeffText, Label\nso good,pos\n\nso bad, neg \n"),
         ("x.data", "text\tlabel\nso good\tpos\n\nso bad\tneg\n"),
         ("x.txt", "text,label\nso good,pos\n\nso bad,neg\n"),
-        ("x.csv.gz", gzip.compress(b"text,label\nso good,pos\n\nso bad,neg\n")),
+        ("x.csv.gz", gzip.compress(b"text,label\nso good,pos\n\nso bad,neg\n", mtime=0)),
         ("x.TSV", "text\tlabel\nso good\tpos\n\nso bad\tneg\n"),
     ],
 )
@@ -93,7 +93,7 @@ def test_several_files(tmp_path):
         ("x.csv", 'text,label\na,b\n"open,c\nd,e\n', ["x.csv:3", "not well-formed"]),
         ("x.csv", 'text,label\n"a" b,c\n', ["x.csv:2", "not well-formed"]),
         ("x.csv", b"text,label\ncaf\xe9,b\n", ["x.csv", "0xe9 at offset 14", "--encoding"]),
-        ("x.csv.gz", gzip.compress(b"text,label\na,b\n")[:-4], ["x.csv.gz", "damaged"]),
+        ("x.csv.gz", gzip.compress(b"text,label\na,b\n", mtime=0)[:-4], ["x.csv.gz", "damaged"]),
     ],
 )
 def test_bad_tables(tmp_path, name, content, parts):

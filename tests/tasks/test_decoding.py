@@ -65,6 +65,11 @@ def test_draws_follow_the_probabilities_and_the_seed():
     assert draws(1, 0, 50) != draws(1, 1, 50) != draws(2, 0, 50)
 
 
+def test_a_negative_seed():
+    with pytest.raises(InputError, match="--seed must be 0 or more, not -1"):
+        Sampler(Drawing(), -1)
+
+
 def _model(table):
     """A first-order chain as a recurrent model: its state is the last symbol, (1, W, V)."""
 

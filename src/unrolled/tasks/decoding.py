@@ -62,9 +62,14 @@ class Sampler:
         drawing: How to draw.
         seed: Seed.
         sample: Which of several samples of this seed.
+
+    Raises:
+        InputError: If the seed is negative.
     """
 
     def __init__(self, drawing: Drawing, seed: int, sample: int = 0) -> None:
+        if seed < 0:
+            raise InputError(f"--seed must be 0 or more, not {seed}")
         self.drawing = drawing
         self.random = generator(seed, 0, 0, sample)
 
