@@ -14,6 +14,9 @@ from unrolled.engine.program import (
     Memory,
     Op,
     Ref,
+    first_write,
+    last_read,
+    redirect,
     schedule,
 )
 from unrolled.engine.trace import Step
@@ -135,6 +138,10 @@ def _backward(program: Program, cut: Partition) -> None:
             if memory.where.get(node) is not None and memory.arrays[memory.where[node].array].kind == "scratch":
                 del memory.where[node]
         targets = _targets(memory, section, name)
+        if name == "back_loop":
+            for leaf, gradient in gradients.items():
+                if leaf.op == "state" and gradient in again and gradient not in targets:
+                    targets[gradient] = memory.new(f"next {leaf.attrs[0]}", "scratch", leaf.width)
         program.sections[name] = schedule(again, memory, targets)
         if name == "back_loop":
             _carry(program, cut)
@@ -152,14 +159,22 @@ def _backward(program: Program, cut: Partition) -> None:
 
 def _carry(program: Program, cut: Partition) -> None:
     """Hand the gradient of each state to the step before, after everything that reads the old one."""
-    copies = []
+    memory, instructions = program.memory, program.sections["back_loop"]
+    copies: list[Instruction] = []
     for name, (leaf, _) in cut.states.items():
+        carried = program.carried[name]
         gradient = cut.gradients.get(leaf)
-        operand = 0.0 if gradient is None else program.memory.find(gradient)
+        operand = 0.0 if gradient is None else memory.find(gradient)
         if operand is None:
             raise Declined(f"the gradient of {name} is nowhere")
-        copies.append(Kernel(leaf.width, (Op("copy", Ref(program.carried[name]), (operand,)),)))
-    program.sections["back_loop"] += copies
+        if isinstance(operand, Ref) and memory.arrays[operand.array] == memory.arrays[carried]:
+            continue
+        if isinstance(operand, Ref) and memory.arrays[operand.array].name == f"next {name}":
+            if last_read(instructions, carried) <= first_write(instructions, operand.array):
+                redirect(instructions, operand.array, carried)
+                continue
+        copies.append(Kernel(leaf.width, (Op("copy", Ref(carried), (operand,)),)))
+    instructions += copies
 
 
 def _all_rows(program: Program, node: Node) -> Ref:

@@ -7,8 +7,8 @@ offset: neither is ever copied.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from unrolled.engine.graph import POINTWISE, REDUCTIONS, Node
 from unrolled.engine.lower import Declined
@@ -111,6 +111,47 @@ Instruction = Kernel | Product | Reduce | Gather
 
 UNSCHEDULED = {"slice", "concat", "expand", "part", "place", "outer", "total"}
 """Nodes that are places in memory, or gathered when all rows are done."""
+
+
+def last_read(instructions: Sequence[Instruction], array: int) -> tuple[int, int]:
+    """Instruction, and operation within it, that is the last to read an array."""
+    found = (-1, 0)
+    for place, i in enumerate(instructions):
+        if isinstance(i, Kernel):
+            reads = [k for k, op in enumerate(i.ops) if any(_is(o, array) for o in op.inputs)]
+            found = (place, reads[-1]) if reads else found
+        elif any(_is(o, array) for o in (i.a, getattr(i, "b", None), getattr(i, "bias", None))):
+            found = (place, 1)  # a product reads while it writes
+    return found
+
+
+def first_write(instructions: Sequence[Instruction], array: int) -> tuple[int, int]:
+    """Instruction, and operation within it, that is the first to write an array."""
+    for place, i in enumerate(instructions):
+        ops = i.ops if isinstance(i, Kernel) else (i,)
+        for k, op in enumerate(ops):
+            if _is(op.out, array):
+                return place, k
+    return len(instructions), 0
+
+
+def redirect(instructions: list[Instruction], array: int, to: int) -> None:
+    """Let instructions use another array in place of one."""
+
+    def other(operand: Any) -> Any:  # noqa: ANN401
+        return operand._replace(array=to) if _is(operand, array) else operand
+
+    for place, i in enumerate(instructions):
+        if isinstance(i, Kernel):
+            ops = (Op(op.name, other(op.out), tuple(map(other, op.inputs))) for op in i.ops)
+            instructions[place] = Kernel(i.width, tuple(ops))
+        else:
+            names = [name for name in ("out", "a", "b", "bias") if hasattr(i, name)]
+            instructions[place] = replace(i, **{name: other(getattr(i, name)) for name in names})
+
+
+def _is(operand: object, array: int) -> bool:
+    return isinstance(operand, Ref) and operand.array == array
 
 
 @dataclass
