@@ -193,8 +193,9 @@ class ModelDirectory:
         if not baseline:
             return Artefacts(vocabulary)
         path = self.path / BASELINE
+        content = files.read(path)
         try:
-            return Artefacts(vocabulary, safetensors.numpy.load(files.read(path)))
+            return Artefacts(vocabulary, safetensors.numpy.load(content))
         except (SafetensorError, ValueError, KeyError) as error:
             raise InputError(f"{path} is truncated or damaged ({error})") from None
 
@@ -227,8 +228,9 @@ class ModelDirectory:
         path = self.path / METRICS
         if not path.exists():
             return []
+        lines = files.read(path).split(b"\n")[:-1]
         try:
-            return [json.loads(line) for line in files.read(path).split(b"\n")[:-1]]
+            return [json.loads(line) for line in lines]
         except ValueError:
             raise InputError(f"{path} holds a line that is not JSON; the file is damaged") from None
 

@@ -104,8 +104,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: If the file is missing or damaged.
     """
+    content = read(path)
     try:
-        value = json.loads(read(path))
+        value = json.loads(content)
     except ValueError:
         value = None
     if not isinstance(value, dict):

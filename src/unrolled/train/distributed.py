@@ -5,20 +5,27 @@ Decisions are made on rank 0 and broadcast as JSON or safetensors bytes, never a
 
 import json
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from unrolled.errors import InputError, RunError, UnrolledError
 
 PATIENCE = timedelta(hours=6)
 """How long a rank waits for another: rank 0 evaluates alone, which may take long. A rank that dies is
 noticed at once by its closed connection."""
+
+MEETING = timedelta(minutes=10)
+"""How long the processes may take to start."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class Group:
     local_rank: int = 0
     """Place among the processes of this machine; also the number of its GPU."""
     restarts: int = 0
-    """How often torchrun has restarted the group."""
+    """How often torchrun has restarted the group, as far as any of its processes knows."""
 
     @property
     def leads(self) -> bool:
@@ -74,10 +81,6 @@ class Group:
         summed = torch.tensor(numbers, dtype=torch.float64)
         distributed.all_reduce(summed)
         return (summed / self.world).tolist()
-
-    def barrier(self) -> None:
-        """Wait for the others."""
-        self.mean(0.0)
 
     def broadcast(self, data: bytes | None) -> bytes | None:
         """Hand the bytes that rank 0 has, or ``None``, to all."""
@@ -146,11 +149,54 @@ def processes() -> Iterator[Group]:
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _companions():
-        distributed.init_process_group(backend, timeout=PATIENCE)
+        store = _meet(here.rank, here.world)
+        distributed.init_process_group(
+            backend, store=store, rank=here.rank, world_size=here.world, timeout=PATIENCE
+        )
         try:
-            yield here
+            # Each machine's torchrun counts the restarts that it saw.
+            restarts = torch.tensor(here.restarts)
+            distributed.all_reduce(restarts, op=distributed.ReduceOp.MAX)
+            yield replace(here, restarts=int(restarts))
+            distributed.barrier()  # nobody hangs up while another still listens
         finally:
             distributed.destroy_process_group()
+
+
+def _meet(rank: int, world: int) -> Store:
+    """Agree on a part of the common store that no earlier group has written to.
+
+    torchrun keeps one store over all restarts, and gloo would connect to the addresses that dead
+    processes left there. So every process signs in under a name of its own, rank 0 calls out the names
+    it sees until all have answered this very call, and its own name becomes the prefix of all keys.
+
+    Raises:
+        RunError: If a process does not come.
+    """
+    store, _, _ = next(rendezvous("env://", rank, world, timeout=MEETING))
+    own, others = uuid.uuid4().hex, range(1, world)
+
+    def read(key: str) -> str:
+        return store.get(key).decode() if store.check([key]) else ""
+
+    def called() -> str | None:
+        """Give rank 0's name once this process, and for rank 0 every process, knows it."""
+        if rank:
+            names = read("call").split()
+            return names[0] if own in names else None
+        store.set("call", " ".join([own, *(read(f"here/{other}") for other in others)]))
+        return own if all(read(f"answer/{other}") == own for other in others) else None
+
+    if rank:
+        store.set(f"here/{rank}", own)
+    late = time.monotonic() + MEETING.total_seconds()
+    while (name := called()) is None:
+        if time.monotonic() > late:
+            raise RunError(f"rank {rank} waited in vain for the other processes of the group")
+        time.sleep(0.02)
+    if rank:
+        store.set(f"answer/{rank}", name)
+    return PrefixStore(name, store)
 
 
 @contextmanager

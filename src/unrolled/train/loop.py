@@ -181,10 +181,10 @@ class Loop:
             loss, carry = self.task.loss(self.parallel, batch, self.carry)
             loss.backward()
         value, wishes = self.group.mean(loss.item(), float(stop.requested))
-        self._check(value, "loss")
+        self._check(value, "loss", step + 1)
         norm = clip(self.parameters, training.clip_norm, training.clip_value)
         if norm is not None:
-            self._check(norm, "gradient")
+            self._check(norm, "gradient", step + 1)
         self.optimizer.step()
         self.carry = {name: state.detach() for name, state in carry.items()}
         past = training.smoothing
@@ -193,11 +193,11 @@ class Loop:
         self.busy += time.perf_counter() - began
         return rate, norm, wishes > 0
 
-    def _check(self, value: float, what: str) -> None:
-        """Stop at a number that is none, before it reaches the weights."""
+    def _check(self, value: float, what: str, step: int) -> None:
+        """Stop at a number that is none, before it reaches the weights or a checkpoint."""
         if not math.isfinite(value):
             raise RunError(
-                f"the {what} became {value} after {self.position.step} steps; "
+                f"the {what} became {value} at step {step}; "
                 "start again with a lower --lr or with --clip-norm 1"
             )
 
@@ -270,7 +270,7 @@ class Loop:
             position.model_step = position.step
         if self.log:
             if not all(bool(w.isfinite().all()) for w in self.parameters):
-                self._check(math.nan, "weights")
+                self._check(math.nan, "weights", position.step)
             commit = Commit(
                 step=position.step,
                 model_step=position.model_step,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn, optim
+from torch import nn, optim
 from torch.optim.optimizer import ParamsT
 
 from unrolled.errors import InputError
@@ -136,11 +136,11 @@ def clip(
     """
     gradients = [w.grad for w in parameters if w.grad is not None]
     if value is not None:
-        nn.utils.clip_grad_value_(parameters, value)
+        for gradient in gradients:
+            gradient.clamp_(-value, value)
     if norm is None or not gradients:
         return None
-    total: Tensor = nn.utils.get_total_norm(gradients)
-    size = float(total)
+    size = float(nn.utils.get_total_norm(gradients))
     # torch's own clipping divides by norm + 1e-6, which misses the bound in the seventh digit.
     if size > norm:
         for gradient in gradients:

@@ -100,8 +100,9 @@ def record(
 def _entries(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
+    content = files.read(path)
     try:
-        listed = json.loads(files.read(path))
+        listed = json.loads(content)
     except ValueError:
         listed = None
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):

@@ -52,10 +52,11 @@ def restore(
     load_weights(model, _under("model.", tensors), where)
     _restore_optimizer(_under("optimizer.", tensors), model, optimizer, where)
     states = _under("generator.", tensors)
+    # A copy, as torch crashes on a state that does not lie at a multiple of 16 bytes in memory.
     if len(states.get("cpu", ())) == group.world:
-        torch.set_rng_state(states["cpu"][group.rank])
+        torch.set_rng_state(states["cpu"][group.rank].clone())
     if device.type == "cuda" and len(states.get("cuda", ())) == group.world:
-        torch.cuda.set_rng_state(states["cuda"][group.rank], device)
+        torch.cuda.set_rng_state(states["cuda"][group.rank].clone(), device)
     carry: Carry = {}
     for name, whole in _under("carry.", tensors).items():
         rows = group.rows(whole.shape[1])
