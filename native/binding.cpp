@@ -48,6 +48,8 @@ class Engine {
 
 NB_MODULE(_native, m) {
   m.doc() = "The native engine.";
+  // Engines live in a cache until Python ends; that is no leak.
+  nb::set_leak_warnings(false);
   nb::class_<Engine>(m, "Engine")
       .def(nb::init<const std::vector<std::int64_t>&, const std::vector<double>&, bool>(), nb::arg("code"),
            nb::arg("numbers"), nb::arg("wide"))

@@ -41,7 +41,8 @@ class Packing:
         batch: B.
         offsets: First row of each step, and N at the end: (T + 1,) int64.
         running: Rows of each step (T,) int64.
-        last: Row of each sequence's last step (B,), or ``None`` where all are as long.
+        last: Where each row's last state stands among B initial and N others (B,); ``None`` where
+            all rows are as long.
     """
 
     steps: int
@@ -59,10 +60,13 @@ class Packing:
 class Compiled:
     """A traced step, its programs, and their engines."""
 
-    def __init__(self, cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, wanted: Sequence[str]) -> None:
+    def __init__(
+        self, cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, first: str, *, keep: bool = False
+    ) -> None:
         self.step = rewrite(trace(cell, extras, dtype))
         self.dtype = dtype
-        self.wanted = list(wanted)
+        names = self.step.states | self.step.outputs | self.step.gates
+        self.wanted = [first, *(name for name in names if keep and name != first)]
         self.extras = list(extras)
         self.state_names = list(cell.state_names)
 
@@ -211,7 +215,7 @@ class Plan:
             if packing.last is None:
                 last.append(sequence[sequence.shape[0] - batch :].clone())
             else:
-                last.append(sequence[batch + packing.last])
+                last.append(sequence.index_select(0, packing.last))
         return (*results, *last), (at, kept, alive, sequences, own)
 
     def backward(
