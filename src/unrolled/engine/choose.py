@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unrolled.engine import native, reference
-from unrolled.engine.cell import Cell
+from unrolled.engine.cell import Cell, bind
 from unrolled.engine.check import PAST, check_input, check_lengths, complete_extras, complete_states
 from unrolled.engine.lower import Declined
 from unrolled.engine.native import Compiled, Packing
@@ -58,8 +58,14 @@ def run(
     extras: Mapping[str, Tensor] | None = None,
     reverse: bool = False,
     keep: bool = False,
+    parameters: Mapping[str, Tensor] | None = None,
 ) -> Outputs:
     """Run a cell over a sequence in the engine that suits: see :func:`unrolled.engine.reference.run`."""
+    cell = cell if parameters is None else bind(cell, parameters)
+    if torch.compiler.is_compiling():
+        return reference.run(
+            cell, x, states, lengths=lengths, extras=extras, reverse=reverse, keep=keep
+        )
     wanted = _asked.get() or _known(os.environ.get("UNROLLED_ENGINE") or "native")
     if wanted == "native":
         check_input(cell, x)
