@@ -27,8 +27,6 @@ struct Product {
   T* c;
   Index c_row;
   Index panel_begin, panel_end;
-  // `Gemm::scratch` numbers for this call alone, or null: then tall products run a little slower.
-  T* scratch;
 };
 
 // C (N, K) = A^T B, or C += A^T B, with A (M, N) and B (M, K): the rows [row_begin, row_end) and columns
@@ -71,7 +69,6 @@ struct Gemm {
   void (*pack_transposed_bfloat16)(const Packing<T, Bfloat16>&);
 
   void (*multiply)(const Product<T>&);
-  Index scratch;
 
   void (*gradient)(const GradientProduct<T>&);
   Index gradient_scratch;

@@ -30,68 +30,104 @@ struct TileCall {
   Index start_row;
   T* c;
   Index c_row;
-  Index columns;   // of c, at most Panels * panel_width
+  Index columns;   // of c; those past Panels * panel_width are left alone
   bool add_after;  // c = c + (the sum from zero), once at the end
+  // What the next panel's product will read, fetched meanwhile, as much of it as this tile reads of b.
+  const T* ahead;  // or null
 };
 
 template <class T>
 using TileFunctionOf = void (*)(const TileCall<T>&);
 
-// The columns j.. of a row as a vector, zeros beyond `columns`.
-template <class T>
-UNROLLED_INLINE Vec<T> load_edge(const T* row, Index j, Index columns) {
-  if (j + lanes<T> <= columns) return load<Vec<T>>(row + j);
-  return j < columns ? load_first<Vec<T>>(row + j, columns - j) : Vec<T>{};
+// Vector `v` of a row of which `columns` exist. Whole: they all do.
+template <bool Whole, class T>
+UNROLLED_INLINE Vec<T> load_part(const T* row, int v, Index columns) {
+  Index rest = columns - v * lanes<T>;
+  if (Whole || rest >= lanes<T>) return load<Vec<T>>(row + v * lanes<T>);
+  return rest > 0 ? load_first<Vec<T>>(row + v * lanes<T>, rest) : Vec<T>{};
 }
-template <class T>
-UNROLLED_INLINE void store_edge(T* row, Index j, Index columns, Vec<T> v) {
-  if (j + lanes<T> <= columns) store(row + j, v);
-  else if (j < columns) store_first(row + j, v, columns - j);
+template <bool Whole, class T>
+UNROLLED_INLINE void store_part(T* row, int v, Index columns, Vec<T> x) {
+  Index rest = columns - v * lanes<T>;
+  if (Whole || rest >= lanes<T>) store(row + v * lanes<T>, x);
+  else if (rest > 0) store_first(row + v * lanes<T>, x, rest);
 }
+
+template <class T, int Rows, int Vectors>
+struct Sums {
+  Vec<T> at[Rows][Vectors];
+
+  template <bool Whole>
+  UNROLLED_INLINE void begin(const TileCall<T>& t) {
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 16
+      for (int v = 0; v < Vectors; ++v)
+        at[r][v] = load_part<Whole>(t.start + r * t.start_row, v, t.columns);
+  }
+  template <bool Whole>
+  UNROLLED_INLINE void end(const TileCall<T>& t) {
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 16
+      for (int v = 0; v < Vectors; ++v) store_part<Whole>(t.c + r * t.c_row, v, t.columns, at[r][v]);
+  }
+  template <bool Whole>
+  UNROLLED_INLINE void end_adding(const TileCall<T>& t) {
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 16
+      for (int v = 0; v < Vectors; ++v)
+        store_part<Whole>(t.c + r * t.c_row, v, t.columns,
+                          load_part<Whole>(t.c + r * t.c_row, v, t.columns) + at[r][v]);
+  }
+};
 
 template <class T, int Rows, int Panels, bool Packed>
 void tile(const TileCall<T>& t) {
   using V = Vec<T>;
   constexpr int vectors = 2 * Panels;
-  V sum[Rows][vectors];
+  bool whole = t.columns >= vectors * lanes<T>;
+  Sums<T, Rows, vectors> sum{};
   if (t.start) {
-#pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 16
-      for (int v = 0; v < vectors; ++v)
-        sum[r][v] = load_edge(t.start + r * t.start_row, v * lanes<T>, t.columns);
-  } else {
-#pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 16
-      for (int v = 0; v < vectors; ++v) sum[r][v] = V{};
+    if (whole) sum.template begin<true>(t);
+    else sum.template begin<false>(t);
   }
 
   const T *a = t.a, *b = t.b;
-  for (Index k = 0; k < t.k; ++k) {
-    V right[vectors];
+  auto steps = [&](Index begin, Index end, auto fetch) UNROLLED_INLINE_LAMBDA {
+    for (Index k = begin; k < end; ++k) {
+      V right[vectors];
 #pragma GCC unroll 16
-    for (int v = 0; v < vectors; ++v)
-      right[v] = load<V>(b + (v / 2) * t.b_panel + (v % 2) * lanes<T>);
+      for (int v = 0; v < vectors; ++v)
+        right[v] = load<V>(b + (v / 2) * t.b_panel + (v % 2) * lanes<T>);
+      fetch(k);
 #pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r) {
-      V left = broadcast<V>(Packed ? a[r] : a[r * t.a_row]);
+      for (int r = 0; r < Rows; ++r) {
+        V left = broadcast<V>(Packed ? a[r] : a[r * t.a_row]);
 #pragma GCC unroll 16
-      for (int v = 0; v < vectors; ++v) sum[r][v] = fma(left, right[v], sum[r][v]);
+        for (int v = 0; v < vectors; ++v) sum.at[r][v] = fma(left, right[v], sum.at[r][v]);
+      }
+      a += Packed ? Rows : 1;
+      b += panel_width<T>;
     }
-    a += Packed ? Rows : 1;
-    b += panel_width<T>;
+  };
+  if (t.ahead) {
+    const char* ahead = reinterpret_cast<const char*>(t.ahead);
+    steps(0, t.k, [&](Index k) UNROLLED_INLINE_LAMBDA {
+      for (Index byte = 0; byte < Index(panel_width<T> * sizeof(T)); byte += 64)
+        __builtin_prefetch(ahead + k * panel_width<T> * sizeof(T) + byte);
+    });
+  } else {
+    steps(0, t.k, [](Index) UNROLLED_INLINE_LAMBDA {});
   }
 
-#pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r) {
-    T* row = t.c + r * t.c_row;
-#pragma GCC unroll 16
-    for (int v = 0; v < vectors; ++v) {
-      Index j = v * lanes<T>;
-      if (t.add_after) sum[r][v] = load_edge(row, j, t.columns) + sum[r][v];
-      store_edge(row, j, t.columns, sum[r][v]);
-    }
+  if (t.add_after) {
+    if (whole) sum.template end_adding<true>(t);
+    else sum.template end_adding<false>(t);
+  } else {
+    if (whole) sum.template end<true>(t);
+    else sum.template end<false>(t);
   }
 }
 

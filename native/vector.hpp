@@ -25,6 +25,7 @@
 #endif
 
 #define UNROLLED_INLINE [[gnu::always_inline]] inline
+#define UNROLLED_INLINE_LAMBDA __attribute__((always_inline))
 
 namespace unrolled::UNROLLED_ISA {
 

@@ -23,7 +23,6 @@ EXPORT float* bench_allocate(Index n) {
 }
 
 EXPORT Index bench_packed_size(Index k, Index n) { return kernels().f32.gemm.packed_size(k, n); }
-EXPORT Index bench_scratch() { return kernels().f32.gemm.scratch; }
 EXPORT Index bench_gradient_scratch() { return kernels().f32.gemm.gradient_scratch; }
 
 EXPORT void bench_pack(Index k, Index n, const float* b, float* packed, int transposed) {
@@ -32,23 +31,23 @@ EXPORT void bench_pack(Index k, Index n, const float* b, float* packed, int tran
 }
 
 EXPORT void bench_multiply(Index m, Index k, Index n, const float* a, const float* packed, float* c,
-                           float* scratch, Index times) {
+                           Index times) {
   const auto& gemm = kernels().f32.gemm;
   for (Index i = 0; i < times; ++i)
-    gemm.multiply({m, k, n, a, k, packed, nullptr, 0, c, n, 0, gemm.panels(n), scratch});
+    gemm.multiply({m, k, n, a, k, packed, nullptr, 0, c, n, 0, gemm.panels(n)});
 }
 
 // Thread `t` of `threads`: panels shared out in equal parts.
 EXPORT void bench_multiply_part(Index m, Index k, Index n, const float* a, const float* packed, float* c,
-                                float* scratch, Index t, Index threads) {
+                                Index t, Index threads) {
   const auto& gemm = kernels().f32.gemm;
   Index panels = gemm.panels(n);
   gemm.multiply({m, k, n, a, k, packed, nullptr, 0, c, n, panels * t / threads,
-                 panels * (t + 1) / threads, scratch});
+                 panels * (t + 1) / threads});
 }
 
 EXPORT void bench_gradient(Index m, Index n, Index k, const float* a, const float* b, float* c,
-                           float* scratch, Index times) {
+                           Index times) {
   for (Index i = 0; i < times; ++i)
     kernels().f32.gemm.gradient({m, a, n, b, k, c, k, 0, n, 0, k, false, scratch});
 }

@@ -14,7 +14,7 @@ import torch
 lib = ctypes.CDLL(sys.argv[1])
 lib.bench_allocate.restype = ctypes.c_void_p
 lib.bench_isa.restype = ctypes.c_char_p
-for name in ("bench_packed_size", "bench_scratch", "bench_gradient_scratch"):
+for name in ("bench_packed_size", "bench_gradient_scratch"):
     getattr(lib, name).restype = ctypes.c_ssize_t
 size = ctypes.c_ssize_t
 
@@ -43,13 +43,13 @@ def alternate(ours, theirs, rounds=15):
 def product(m, k, n):
     a, w, c, out = torch.randn(m, k), torch.randn(n, k), torch.empty(m, n), torch.empty(m, n)
     b = w.t().contiguous()
-    packed, scratch = buffer(lib.bench_packed_size(size(k), size(n))), buffer(lib.bench_scratch())
+    packed = buffer(lib.bench_packed_size(size(k), size(n)))
     lib.bench_pack(size(k), size(n), pointer(w), pointer(packed), 1)
     times = max(1, int(2e8 / (2 * m * n * k)))
 
     def ours():
         lib.bench_multiply(size(m), size(k), size(n), pointer(a), pointer(packed), pointer(c),
-                           pointer(scratch), size(times))
+                           size(times))
 
     def theirs():
         for _ in range(times):
