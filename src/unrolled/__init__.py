@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from unrolled.engine import Cell as Cell
     from unrolled.inspect import doctor as doctor
     from unrolled.layers import GRU as GRU
-    from unrolled.layers import GRUCell as GRUCell
     from unrolled.layers import LSTM as LSTM
-    from unrolled.layers import LSTMCell as LSTMCell
     from unrolled.layers import RNN as RNN
-    from unrolled.layers import RNNCell as RNNCell
+    from unrolled.layers import GRUCell as GRUCell
+    from unrolled.layers import LSTMCell as LSTMCell
     from unrolled.layers import Recurrent as Recurrent
+    from unrolled.layers import RNNCell as RNNCell
     from unrolled.layers import convert as convert
     from unrolled.settings import Settings as Settings
     from unrolled.train import train as train

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from unrolled.engine import Cell, run
+from unrolled.engine.cell import Width
 
 
 class StandardCell(Cell):
@@ -22,7 +23,7 @@ class StandardCell(Cell):
 
     weight_ih: Tensor
 
-    def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: A002, ANN401
+    def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: ANN401
         """Run one step.
 
         Args:
@@ -62,7 +63,9 @@ class StandardCell(Cell):
             )
         if states and len(states) != len(self.state_names):
             raise RuntimeError("lstm_cell expects two hidden states")
-        for place, (state, width) in enumerate(zip(states, self.state_sizes.values(), strict=False)):
+        for place, (state, width) in enumerate(
+            zip(states, self.state_sizes.values(), strict=False)
+        ):
             if state.shape[0] != x.shape[0]:
                 raise RuntimeError(
                     f"Input batch size {x.shape[0]} doesn't match hidden{place} batch size {state.shape[0]}"
@@ -145,8 +148,8 @@ class LSTMCell(StandardCell, nn.LSTMCell):
             self.reset_parameters()
 
     @property
-    def state_sizes(self) -> dict[str, int]:
-        """h is P wide with a projection, c always H."""
+    def state_sizes(self) -> dict[str, Width]:
+        """H is P wide with a projection, c always H."""
         return {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,23 +197,30 @@ class GRUCell(StandardCell, nn.GRUCell):
         return (1 - z) * n + z * h
 
 
-def alike(
-    weight: Tensor, x: Tensor, states: Sequence[Tensor]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+def alike(weight: Tensor, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Check that input and states have the dtype and device of the weights; autocast makes it so.
 
     Raises:
         RuntimeError: If they have not; as torch.nn.
     """
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+    if autocasts(x) and x.dtype != torch.float64:
         x = x.to(weight.dtype)
         states = [state.to(weight.dtype) for state in states]
     for what, tensor in (("parameter", weight), *(("hidden", state) for state in states)):
-        for attribute, title in (("device", "at the same device"), ("dtype", "the same dtype")):
-            ours, other = getattr(x, attribute), getattr(tensor, attribute)
-            if ours != other:
-                raise RuntimeError(
-                    f"Input and {what} tensors are not {title}, "
-                    f"found input tensor at {ours} and {what} tensor at {other}"
-                )
+        if tensor.device != x.device:
+            raise RuntimeError(
+                f"Input and {what} tensors are not at the same device, "
+                f"found input tensor at {x.device} and {what} tensor at {tensor.device}"
+            )
+        if tensor.dtype != x.dtype:
+            raise RuntimeError(
+                f"Input and {what} tensors are not the same dtype, "
+                f"found input tensor with {x.dtype} and {what} tensor with {tensor.dtype}"
+            )
     return x, tuple(states)
+
+
+def autocasts(x: Tensor) -> bool:
+    """Whether autocast is on where x is."""
+    device = x.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

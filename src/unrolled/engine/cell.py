@@ -127,8 +127,7 @@ def bind(module: ModuleT, tensors: Mapping[str, Tensor]) -> ModuleT:
     bound.__dict__.update(module.__dict__)
     for kind in ("_parameters", "_buffers"):
         bound.__dict__[kind] = {
-            name: tensors[name] if name in tensors else tensor
-            for name, tensor in module.__dict__[kind].items()
+            name: tensors.get(name, tensor) for name, tensor in module.__dict__[kind].items()
         }
     bound.__dict__["_modules"] = {
         name: child if child is None else bind(child, _below(name, tensors))

@@ -33,10 +33,11 @@ def convert(model: ModuleT) -> ModuleT:
             continue
         if is_parametrized(module):
             # A class of the module's own, and of its copies, which may be in other models.
-            own = {k: v for k, v in vars(type(module)).items() if k not in ("__dict__", "__weakref__")}
-            module.__class__ = type(f"Parametrized{ours.__name__}", (ours,), own)
-        else:
-            module.__class__ = ours
+            own = {
+                k: v for k, v in vars(type(module)).items() if k not in ("__dict__", "__weakref__")
+            }
+            ours = type(f"Parametrized{ours.__name__}", (ours,), own)
+        module.__class__ = ours
         if isinstance(module, StandardLayers):
             module._cells = module._make_cells()
         elif isinstance(module, StandardCell):

@@ -56,10 +56,14 @@ def run_stack(
                 parameters=None if parameters is None else parameters[place],
             )
         )
-    last = {name: torch.stack([o.states[name] for o in outputs]) for name in outputs[0].states}
-    names = outputs[0].history
-    history = {name: torch.stack([o.history[name] for o in outputs]) for name in names}
+    last = {name: _stacked([o.states[name] for o in outputs]) for name in outputs[0].states}
+    history = {name: _stacked([o.history[name] for o in outputs]) for name in outputs[0].history}
     return _joined(outputs[-directions:]), last, history
+
+
+def _stacked(values: Sequence[Tensor]) -> Tensor:
+    """Put the values of all cells upon each other; of one, without a copy."""
+    return values[0].unsqueeze(0) if len(values) == 1 else torch.stack([*values])
 
 
 def _joined(outputs: Sequence[Outputs]) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from unrolled.cells.standard import GRUCell, LSTMCell, RNNCell, StandardCell, alike
+from unrolled.cells.standard import GRUCell, LSTMCell, RNNCell, StandardCell, alike, autocasts
 from unrolled.layers.packed import Unpacked, unpack
 from unrolled.layers.stack import run_stack
 
@@ -31,7 +31,7 @@ class StandardLayers(nn.RNNBase):
 
     def forward(
         self,
-        input: Tensor | PackedSequence,  # noqa: A002 - torch.nn's name
+        input: Tensor | PackedSequence,
         hx: Any = None,  # noqa: ANN401
         *,
         lengths: Tensor | None = None,
@@ -84,8 +84,9 @@ class StandardLayers(nn.RNNBase):
             lengths=lengths,
             parameters=parameters,
         )
-        y = y.to(dtype)
-        new = tuple(last[name].to(dtype) for name in self._cells[0].state_names)
+        new = tuple(last[name] for name in self._cells[0].state_names)
+        if y.dtype != dtype:
+            y, new = y.to(dtype), tuple(state.to(dtype) for state in new)
         new = tuple(state[:, 0] for state in new) if alone else new
         if flat is not None:
             y = flat.pack(y)
@@ -104,13 +105,15 @@ class StandardLayers(nn.RNNBase):
         if any(state.dim() != x.dim() for state in states):
             kind = "batched 3-D" if x.dim() == 3 else "unbatched 2-D"
             found = ", ".join(f"{state.dim()}-D" for state in states)
-            what, got = ("hx and cx", f"({found}) tensors") if len(states) > 1 else ("hx", f"{found} tensor")
-            raise RuntimeError(
-                f"For {kind} input, {what} should also be {x.dim()}-D but got {got}"
+            what, got = (
+                ("hx and cx", f"({found}) tensors")
+                if len(states) > 1
+                else ("hx", f"{found} tensor")
             )
+            raise RuntimeError(f"For {kind} input, {what} should also be {x.dim()}-D but got {got}")
 
     def _check_input(self, weight: Tensor, x: Tensor, states: Sequence[Tensor]) -> None:
-        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        if x.dtype != weight.dtype and not autocasts(x):
             raise ValueError(
                 f"RNN input dtype ({x.dtype}) does not match weight dtype ({weight.dtype}). "
                 f"Convert input: input.to({weight.dtype}), or convert model: model.to({x.dtype})"
@@ -125,7 +128,9 @@ class StandardLayers(nn.RNNBase):
         cell = self._cells[0]
         if states and len(states) != len(cell.state_names):
             raise RuntimeError("lstm expects two hidden states")
-        for place, (state, width) in enumerate(zip(states, cell.state_sizes.values(), strict=False)):
+        for place, (state, width) in enumerate(
+            zip(states, cell.state_sizes.values(), strict=False)
+        ):
             wanted = (len(self._cells), x.shape[1], width)
             if tuple(state.shape) != wanted:
                 what = f"hidden[{place}]" if len(states) > 1 else "hidden"
