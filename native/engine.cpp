@@ -1,14 +1,10 @@
 #include "engine.hpp"
 
-#include <omp.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <new>
 
-#include "floating.hpp"
+#include "threads.hpp"
+#include "workspace.hpp"
 
 namespace unrolled {
 namespace {
@@ -16,29 +12,6 @@ namespace {
 constexpr Index chunk = 128;         // rows of a block outside the loop
 constexpr Index tile = 2048;         // elements of a kernel's temporary, so that several stay in the L1 cache
 constexpr Index rows_a_thread = 4;   // fewer are not worth a thread
-
-// Memory that is kept from call to call, one for each thread and use.
-template <class T>
-class Buffer {
- public:
-  ~Buffer() { std::free(data_); }
-  T* ensure(Index count) {
-    if (count > capacity_) {
-      std::free(data_);
-      capacity_ = (count * Index(sizeof(T)) + 63) / 64 * 64 / Index(sizeof(T));
-      data_ = static_cast<T*>(std::aligned_alloc(64, std::size_t(capacity_) * sizeof(T)));
-      if (!data_) {
-        capacity_ = 0;
-        throw std::bad_alloc();
-      }
-    }
-    return data_;
-  }
-
- private:
-  T* data_ = nullptr;
-  Index capacity_ = 0;
-};
 
 Index padded(Index count) { return (count + 15) / 16 * 16; }
 
@@ -55,27 +28,17 @@ struct Stage {
 template <class T>
 class Worker {
  public:
-  explicit Worker(const Stage<T>& stage, Index most_rows) : stage_(stage) {
+  Worker(const Stage<T>& stage, Index most_rows, Workspace& memory) : stage_(stage) {
     const auto& arrays = stage.call.program->arrays;
     at_.resize(arrays.size());
-    Index needed = 0, temps = 0;
     for (int i : stage.section.arrays)
-      if (arrays[i].kind == ir::Kind::scratch) needed += padded(most_rows * arrays[i].width);
+      at_[i] = arrays[i].kind == ir::Kind::scratch ? memory.take<T>(most_rows * arrays[i].width)
+                                                   : stage.call.arrays[i];
+    Index temps = 0;
     for (const auto& instruction : stage.section.instructions)
       if (auto* kernel = std::get_if<ir::Kernel>(&instruction))
         temps = std::max(temps, kernel->temps * padded(std::max(tile, kernel->width)));
-    const auto& gemm = table().gemm;
-    thread_local Buffer<T> memory;
-    T* next = memory.ensure(needed + temps + padded(gemm.scratch));
-    for (int i : stage.section.arrays)
-      if (arrays[i].kind == ir::Kind::scratch) {
-        at_[i] = next;
-        next += padded(most_rows * arrays[i].width);
-      } else {
-        at_[i] = stage.call.arrays[i];
-      }
-    temps_ = next;
-    gemm_scratch_ = next + temps;
+    temps_ = memory.take<T>(temps);
   }
 
   // Rows [first, first + count) of all rows; outside the loop.
@@ -188,7 +151,6 @@ class Worker {
     product.c = at_[p.out.array] + p.out.column;
     product.c_row = row(p.out.array);
     product.panel_end = gemm.panels(p.n);
-    product.scratch = gemm_scratch_;
     gemm.multiply(product);
   }
 
@@ -205,23 +167,18 @@ class Worker {
   const Stage<T>& stage_;
   std::vector<T*> at_;
   T* temps_ = nullptr;
-  T* gemm_scratch_ = nullptr;
 };
 
 template <class T>
-void pack(Stage<T>& stage, Buffer<T>& memory) {
+void pack(Stage<T>& stage, Workspace& memory) {
   const Gemm<T>& gemm = stage.call.kernels->template of<T>().gemm;
-  Index needed = 0;
-  for (const auto& instruction : stage.section.instructions)
-    if (auto* p = std::get_if<ir::Product>(&instruction)) needed += padded(gemm.packed_size(p->k, p->n));
-  T* next = memory.ensure(needed);
   for (const auto& instruction : stage.section.instructions)
     if (auto* p = std::get_if<ir::Product>(&instruction)) {
+      T* packed = memory.take<T>(gemm.packed_size(p->k, p->n));
       const T* source = stage.call.arrays[p->weight] + p->offset;
-      Packing<T, T> packing{p->k, p->n, source, p->stride, next, 0, gemm.panels(p->n)};
+      Packing<T, T> packing{p->k, p->n, source, p->stride, packed, 0, gemm.panels(p->n)};
       (p->transposed ? gemm.pack_transposed : gemm.pack)(packing);
-      stage.packed.push_back(next);
-      next += padded(gemm.packed_size(p->k, p->n));
+      stage.packed.push_back(packed);
     }
 }
 
@@ -239,52 +196,43 @@ Index rows_with(const Steps& steps, double share) {
   return low;
 }
 
-template <class Body>
-void parallel(int threads, const Body& body) {
-  if (threads <= 1) {
-    FlushDenormals flush;
-    body(0, 1);
-    return;
-  }
-#pragma omp parallel num_threads(threads)
-  {
-    FlushDenormals flush;
-    body(omp_get_thread_num(), omp_get_num_threads());
-  }
-}
-
 template <class T>
 void run_loop(const Call<T>& call, ir::SectionName name, bool backwards) {
   const ir::Section& section = call.program->sections[name];
   if (section.instructions.empty()) return;
   Stage<T> stage{call, section, {}, {}};
-  thread_local Buffer<T> weights;
-  pack(stage, weights);
+  WorkspaceLease memory;
+  memory->reset();
+  pack(stage, *memory);
   const Steps& steps = call.steps;
-  int threads = int(std::min<Index>(call.threads, steps.batch / rows_a_thread));
-  parallel(threads, [&](int thread, int of) {
-    Index first = thread == 0 ? 0 : rows_with(steps, double(thread) / of);
-    Index last = thread + 1 == of ? steps.batch : rows_with(steps, double(thread + 1) / of);
-    Worker<T> worker(stage, last - first);
+  const int threads = int(std::clamp<Index>(steps.batch / rows_a_thread, 1, call.threads));
+  std::vector<Index> borders(threads + 1);
+  for (int i = 1; i < threads; ++i) borders[i] = rows_with(steps, double(i) / threads);
+  borders[threads] = steps.batch;
+  std::vector<Worker<T>> workers;
+  for (int i = 0; i < threads; ++i) workers.emplace_back(stage, borders[i + 1] - borders[i], *memory);
+  auto work = [&](int i) {
     for (Index s = 0; s < steps.steps; ++s) {
       Index t = backwards ? steps.steps - 1 - s : s;
-      Index count = std::min<Index>(last, steps.running[t]) - first;
-      if (count > 0) worker.step(t, first, count);
+      Index count = std::min<Index>(borders[i + 1], steps.running[t]) - borders[i];
+      if (count > 0) workers[i].step(t, borders[i], count);
     }
+  };
+  parallel(threads, [&](int thread, int of) {
+    for (int i = thread; i < threads; i += of) work(i);
   });
 }
 
 // The rows one step earlier, side by side with all rows, where that is not how they lie.
 template <class T>
-void gather_previous(Stage<T>& stage, std::vector<std::unique_ptr<Buffer<T>>>& memory) {
+void gather_previous(Stage<T>& stage, Workspace& memory) {
   const Steps& steps = stage.call.steps;
   stage.previous.assign(stage.call.program->arrays.size(), nullptr);
   if (steps.equal()) return;
   for (int i : stage.section.arrays) {
     const ir::Array& array = stage.call.program->arrays[i];
     if (array.kind != ir::Kind::previous) continue;
-    memory.push_back(std::make_unique<Buffer<T>>());
-    T* out = stage.previous[i] = memory.back()->ensure(steps.rows() * array.width);
+    T* out = stage.previous[i] = memory.take<T>(steps.rows() * array.width);
     for (Index t = 0; t < steps.steps; ++t) {
       Index before = t == 0 ? 0 : steps.batch + Index(steps.offsets[t - 1]);
       std::memcpy(out + steps.offsets[t] * array.width, stage.call.arrays[i] + before * array.width,
@@ -338,30 +286,31 @@ void run_rows(const Call<T>& call, ir::SectionName name) {
   const ir::Section& section = call.program->sections[name];
   if (section.instructions.empty()) return;
   Stage<T> stage{call, section, {}, {}};
-  thread_local Buffer<T> weights;
-  std::vector<std::unique_ptr<Buffer<T>>> previous;
-  pack(stage, weights);
-  gather_previous(stage, previous);
+  WorkspaceLease memory;
+  memory->reset();
+  pack(stage, *memory);
+  gather_previous(stage, *memory);
   const Index rows = call.steps.rows(), blocks = (rows + chunk - 1) / chunk;
   const Index gathers = std::count_if(section.instructions.begin(), section.instructions.end(), [](auto& i) {
     return std::holds_alternative<ir::Gather>(i);
   });
-  const bool computes = Index(section.instructions.size()) > gathers;
-  int threads = rows < 64 ? 1 : call.threads;
+  const int threads = rows < 64 ? 1 : call.threads;
+  if (Index(section.instructions.size()) > gathers) {
+    std::vector<Worker<T>> workers;
+    for (int i = 0; i < threads; ++i) workers.emplace_back(stage, std::min(chunk, rows), *memory);
+    parallel(threads, [&](int thread, int of) {
+      Part mine = part_of(blocks, thread, of);
+      for (Index b = mine.begin; b < mine.end; ++b)
+        workers[thread].block(b * chunk, std::min(chunk, rows - b * chunk));
+    });
+  }
+  if (!gathers) return;
+  const Index needed = padded(call.kernels->template of<T>().gemm.gradient_scratch);
+  T* scratch = memory->take<T>(threads * needed);
   parallel(threads, [&](int thread, int of) {
-    if (computes) {
-      Worker<T> worker(stage, chunk);
-      for (Index b = blocks * thread / of; b < blocks * (thread + 1) / of; ++b)
-        worker.block(b * chunk, std::min(chunk, rows - b * chunk));
-    }
-    if (!gathers) return;
-    if (computes && of > 1) {
-#pragma omp barrier
-    }
-    thread_local Buffer<T> scratch;
-    T* memory = scratch.ensure(call.kernels->template of<T>().gemm.gradient_scratch);
     for (const auto& instruction : section.instructions)
-      if (auto* g = std::get_if<ir::Gather>(&instruction)) gather(stage, *g, thread, of, memory);
+      if (auto* g = std::get_if<ir::Gather>(&instruction))
+        gather(stage, *g, thread, of, scratch + thread * needed);
   });
 }
 

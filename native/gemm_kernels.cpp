@@ -13,13 +13,12 @@ template <class T>
 constexpr Index k_block = 32768 / (panel_width<T> * sizeof(T));
 constexpr Index row_tiles = 128 / most_rows;
 
-// `rows` cut into tiles as equal as can be, so that no tile is left with one row.
-struct RowCut {
-  Index tiles, base, extra;
-  explicit RowCut(Index rows)
-      : tiles((rows + most_rows - 1) / most_rows), base(rows / tiles), extra(rows % tiles) {}
+// n things cut into parts of at most `most`, as equal as can be, so that no small part is left over.
+struct Cut {
+  Index parts, base, extra;
+  Cut(Index n, Index most) : parts((n + most - 1) / most), base(n / parts), extra(n % parts) {}
   Index begin(Index i) const { return i * base + least(i, extra); }
-  int rows(Index i) const { return int(base + (i < extra)); }
+  int size(Index i) const { return int(base + (i < extra)); }
 };
 
 template <class T>
@@ -47,26 +46,21 @@ TileCall<T> call_at(const Product<T>& p, Index row, Index panel, Index k_begin, 
 template <class T>
 void multiply_flat(const Product<T>& p) {
   int rows = int(p.rows);
-  Index panel = p.panel_begin;
-  for (int together = panels_at_once(rows); together > 0; together /= 2) {
-    auto tile = tile_function<T, false>(rows, together);
-    for (; panel + together <= p.panel_end; panel += together) {
-      TileCall<T> call = call_at(p, 0, panel, 0, p.k);
-      tile(call);
-    }
-  }
+  Cut cut(p.panel_end - p.panel_begin, panels_at_once(rows));
+  for (Index i = 0; i < cut.parts; ++i)
+    tile_function<T>(rows, cut.size(i))(call_at(p, 0, p.panel_begin + cut.begin(i), 0, p.k));
 }
 
 // A is read where it lies: packing it as well was measured, and costs more than it brings.
 template <class T>
-void multiply_block(const Product<T>& p, const RowCut& cut, Index tile_begin, Index tile_end,
+void multiply_block(const Product<T>& p, const Cut& cut, Index tile_begin, Index tile_end,
                     Index k_begin, Index k_end) {
   for (Index panel = p.panel_begin; panel < p.panel_end; ++panel)
     for (Index i = tile_begin; i < tile_end; ++i) {
       TileCall<T> call = call_at(p, cut.begin(i), panel, k_begin, k_end);
       // The first tile of a panel fetches the next panel while it computes.
       if (i == tile_begin && panel + 1 < p.panel_end) call.ahead = call.b + call.b_panel;
-      tile_function<T, false>(cut.rows(i), 1)(call);
+      tile_function<T>(cut.size(i), 1)(call);
     }
 }
 
@@ -74,12 +68,12 @@ template <class T>
 void multiply(const Product<T>& p) {
   if (p.rows <= 0 || p.panel_begin >= p.panel_end) return;
   if (p.rows <= most_rows) return multiply_flat(p);
-  RowCut cut(p.rows);
+  Cut cut(p.rows, most_rows);
   Index k_begin = 0;
   do {  // at least once: with k = 0 the result is the start
     Index k_end = least(k_begin + k_block<T>, p.k);
-    for (Index i = 0; i < cut.tiles; i += row_tiles)
-      multiply_block(p, cut, i, least(i + row_tiles, cut.tiles), k_begin, k_end);
+    for (Index i = 0; i < cut.parts; i += row_tiles)
+      multiply_block(p, cut, i, least(i + row_tiles, cut.parts), k_begin, k_end);
     k_begin = k_end;
   } while (k_begin < p.k);
 }
@@ -116,11 +110,11 @@ PackStrip<T> pack_strip_of(int width) {
 constexpr Index strip_rows = 16;
 
 template <class T>
-void pack_gradient_rows(const T* a, Index a_row, Index m, const RowCut& cut, T* packed) {
+void pack_gradient_rows(const T* a, Index a_row, Index m, const Cut& cut, T* packed) {
   for (Index begin = 0; begin < m; begin += strip_rows)
-    for (Index i = 0; i < cut.tiles; ++i)
-      pack_strip_of<T>(cut.rows(i))(a + begin * a_row + cut.begin(i), a_row, least(strip_rows, m - begin),
-                                    packed + cut.begin(i) * m + begin * cut.rows(i));
+    for (Index i = 0; i < cut.parts; ++i)
+      pack_strip_of<T>(cut.size(i))(a + begin * a_row + cut.begin(i), a_row, least(strip_rows, m - begin),
+                                    packed + cut.begin(i) * m + begin * cut.size(i));
 }
 
 template <class T>
@@ -149,11 +143,11 @@ void gradient_block(const GradientProduct<T>& p, Index m_begin, Index m, Index c
   pack_gradient_columns(p.b + m_begin * p.b_row + column_begin, p.b_row, m, column_end - column_begin,
                         packed_b);
   for (Index row = p.row_begin; row < p.row_end; row += gradient_rows) {
-    RowCut cut(least(gradient_rows, p.row_end - row));
+    Cut cut(least(gradient_rows, p.row_end - row), most_rows);
     pack_gradient_rows(p.a + m_begin * p.a_row + row, p.a_row, m, cut, packed_a);
     for (Index j = column_begin; j < column_end; j += width)
-      for (Index i = 0; i < cut.tiles; ++i)
-        tile_function<T, true>(cut.rows(i), 1)(
+      for (Index i = 0; i < cut.parts; ++i)
+        packed_tile_function<T>(cut.size(i))(
             {.k = m,
              .a = packed_a + cut.begin(i) * m,
              .a_row = 0,

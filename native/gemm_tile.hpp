@@ -13,10 +13,10 @@ constexpr int most_rows = vector_registers == 32 ? 12 : 6;
 
 // Panels taken together when there are few rows, so that enough sums are under way to hide the latency
 // of an FMA (two a cycle, four cycles each).
+constexpr int most_panels = 6;
 constexpr int panels_at_once(int rows) {
-  int sums = vector_registers == 32 ? 24 : 12;
-  int n = sums / (2 * rows);
-  return n >= 4 ? 4 : n >= 2 ? 2 : 1;
+  int n = (vector_registers == 32 ? 12 : 6) / rows;
+  return n < 1 ? 1 : n > most_panels ? most_panels : n;
 }
 
 template <class T>
@@ -131,28 +131,34 @@ void tile(const TileCall<T>& t) {
   }
 }
 
-// tile_function<T, Packed>(rows, panels) for 1 <= rows <= most_rows and panels 1, 2 or 4, where
-// panels <= panels_at_once(rows).
-template <class T, bool Packed, int Rows, int Panels>
-constexpr TileFunctionOf<T> tile_or_null() {
-  if constexpr (Panels <= panels_at_once(Rows) && (Panels == 1 || !Packed))
-    return tile<T, Rows, Panels, Packed>;
-  else return nullptr;
+// The tile for a number of rows, 1 to most_rows, and of panels, 1 to panels_at_once(rows).
+template <class T, int Rows, int... Panel>
+TileFunctionOf<T> tile_of_panels(int panels, std::integer_sequence<int, Panel...>) {
+  static constexpr TileFunctionOf<T> entry[] = {tile<T, Rows, Panel + 1, false>...};
+  return entry[panels - 1];
+}
+template <class T, int... Row>
+TileFunctionOf<T> tile_of_rows(int rows, int panels, std::integer_sequence<int, Row...>) {
+  using Choose = TileFunctionOf<T> (*)(int);
+  static constexpr Choose entry[] = {[](int n) {
+    return tile_of_panels<T, Row + 1>(n, std::make_integer_sequence<int, panels_at_once(Row + 1)>{});
+  }...};
+  return entry[rows - 1](panels);
+}
+template <class T>
+TileFunctionOf<T> tile_function(int rows, int panels) {
+  return tile_of_rows<T>(rows, panels, std::make_integer_sequence<int, most_rows>{});
 }
 
-template <class T, bool Packed, int... Row>
-struct TileTable {
-  static constexpr TileFunctionOf<T> entry[][3] = {
-      {tile_or_null<T, Packed, Row + 1, 1>(), tile_or_null<T, Packed, Row + 1, 2>(),
-       tile_or_null<T, Packed, Row + 1, 4>()}...};
-};
-template <class T, bool Packed, int... Row>
-TileFunctionOf<T> tile_from(std::integer_sequence<int, Row...>, int rows, int panels) {
-  return TileTable<T, Packed, Row...>::entry[rows - 1][panels / 2];
+// The same for packed A, one panel.
+template <class T, int... Row>
+TileFunctionOf<T> packed_tile_of(int rows, std::integer_sequence<int, Row...>) {
+  static constexpr TileFunctionOf<T> entry[] = {tile<T, Row + 1, 1, true>...};
+  return entry[rows - 1];
 }
-template <class T, bool Packed>
-TileFunctionOf<T> tile_function(int rows, int panels) {
-  return tile_from<T, Packed>(std::make_integer_sequence<int, most_rows>{}, rows, panels);
+template <class T>
+TileFunctionOf<T> packed_tile_function(int rows) {
+  return packed_tile_of<T>(rows, std::make_integer_sequence<int, most_rows>{});
 }
 
 }  // namespace unrolled::UNROLLED_ISA

@@ -2,6 +2,7 @@
 #include <cstdlib>
 
 #include "kernels.hpp"
+#include "threads.hpp"
 
 using namespace unrolled;
 
@@ -31,25 +32,23 @@ EXPORT void bench_pack(Index k, Index n, const float* b, float* packed, int tran
 }
 
 EXPORT void bench_multiply(Index m, Index k, Index n, const float* a, const float* packed, float* c,
-                           Index times) {
+                           int threads, Index times) {
   const auto& gemm = kernels().f32.gemm;
   for (Index i = 0; i < times; ++i)
-    gemm.multiply({m, k, n, a, k, packed, nullptr, 0, c, n, 0, gemm.panels(n)});
-}
-
-// Thread `t` of `threads`: panels shared out in equal parts.
-EXPORT void bench_multiply_part(Index m, Index k, Index n, const float* a, const float* packed, float* c,
-                                Index t, Index threads) {
-  const auto& gemm = kernels().f32.gemm;
-  Index panels = gemm.panels(n);
-  gemm.multiply({m, k, n, a, k, packed, nullptr, 0, c, n, panels * t / threads,
-                 panels * (t + 1) / threads});
+    parallel(threads, [&](int thread, int count) {
+      auto part = part_of(gemm.panels(n), thread, count);
+      gemm.multiply({m, k, n, a, k, packed, nullptr, 0, c, n, part.begin, part.end});
+    });
 }
 
 EXPORT void bench_gradient(Index m, Index n, Index k, const float* a, const float* b, float* c,
-                           Index times) {
-  for (Index i = 0; i < times; ++i)
-    kernels().f32.gemm.gradient({m, a, n, b, k, c, k, 0, n, 0, k, false, scratch});
+                           float* scratch, int threads) {
+  const auto& gemm = kernels().f32.gemm;
+  parallel(threads, [&](int thread, int count) {
+    auto part = part_of(n, thread, count);
+    gemm.gradient({m, a, n, b, k, c, k, part.begin, part.end, 0, k, false,
+                   scratch + thread * gemm.gradient_scratch});
+  });
 }
 
 EXPORT void bench_unary(int op, Index n, const float* a, float* out, Index times) {

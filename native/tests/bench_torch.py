@@ -1,7 +1,9 @@
-"""Times the kernels beside torch in one process: `python bench_torch.py BUILD/libunrolled_bench.so`.
+"""Times the kernels beside torch in one process.
 
-One thread, in seconds of its CPU time so that a shared machine disturbs little; medians of
-alternating measurements.
+    python bench_torch.py BUILD/tests/libunrolled_bench.so [THREADS [product|gradient|unary ...]]
+
+Medians of alternating measurements: of one thread in its own CPU time, which a shared machine disturbs
+less; of several by the clock.
 """
 
 import ctypes
@@ -17,6 +19,8 @@ lib.bench_isa.restype = ctypes.c_char_p
 for name in ("bench_packed_size", "bench_gradient_scratch"):
     getattr(lib, name).restype = ctypes.c_ssize_t
 size = ctypes.c_ssize_t
+threads = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+clock = time.thread_time if threads == 1 else time.perf_counter
 
 
 def pointer(tensor):
@@ -34,9 +38,9 @@ def alternate(ours, theirs, rounds=15):
         function()
     for _ in range(rounds):
         for function, into in zip((ours, theirs), times, strict=True):
-            start = time.thread_time()
+            start = clock()
             function()
-            into.append(time.thread_time() - start)
+            into.append(clock() - start)
     return tuple(statistics.median(into) for into in times)
 
 
@@ -49,7 +53,7 @@ def product(m, k, n):
 
     def ours():
         lib.bench_multiply(size(m), size(k), size(n), pointer(a), pointer(packed), pointer(c),
-                           size(times))
+                           threads, size(times))
 
     def theirs():
         for _ in range(times):
@@ -64,11 +68,11 @@ def product(m, k, n):
 
 def gradient(m, n, k):
     a, b, c, out = torch.randn(m, n), torch.randn(m, k), torch.empty(n, k), torch.empty(n, k)
-    scratch = buffer(lib.bench_gradient_scratch())
+    scratch = buffer(threads * lib.bench_gradient_scratch())
 
     def ours():
         lib.bench_gradient(size(m), size(n), size(k), pointer(a), pointer(b), pointer(c),
-                           pointer(scratch), size(1))
+                           pointer(scratch), threads)
 
     def theirs():
         torch.mm(a.t(), b, out=out)
@@ -97,9 +101,9 @@ def unary(index, name, n=4096):
 
 
 def main():
-    torch.set_num_threads(1)
-    print("instruction set:", lib.bench_isa().decode())
-    what = sys.argv[2:] or ["product", "gradient", "unary"]
+    torch.set_num_threads(threads)
+    print(f"instruction set {lib.bench_isa().decode()}, {threads} threads, torch {torch.__version__}")
+    what = sys.argv[3:] or ["product", "gradient", "unary"]
     if "product" in what:
         for m, k, n in [(1, 100, 100), (1, 512, 2048), (1, 256, 1024), (2, 256, 1024), (4, 256, 1024),
                         (8, 256, 1024), (16, 256, 1024), (32, 256, 1024), (64, 512, 2048),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from unrolled.errors import InputError, RunError
 ENGINES = ("native", "reference")
 
 _asked: ContextVar[str | None] = ContextVar("engine", default=None)
+_tracing = Lock()  # torch traces one thing at a time
 _compiled: dict[Any, "Compiled | Declined"] = {}
 MOST_COMPILED = 256
 """Programs kept; the oldest goes first."""
@@ -89,10 +91,11 @@ def compiled(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bo
     key = (_signature(cell), tuple(extras.items()), dtype, keep)
     found = _compiled.get(key)
     if found is None:
-        found = _compile(cell, extras, dtype, keep)
-        if len(_compiled) >= MOST_COMPILED:
-            del _compiled[next(iter(_compiled))]
-        _compiled[key] = found
+        with _tracing:
+            found = _compiled.get(key) or _compile(cell, extras, dtype, keep)
+            if len(_compiled) >= MOST_COMPILED:
+                del _compiled[next(iter(_compiled))]
+            _compiled[key] = found
     if isinstance(found, Declined):
         raise found
     return found
@@ -105,6 +108,8 @@ def _compile(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bo
         _ = plan.training  # what cannot be scheduled is found now
     except Declined as reason:
         return reason
+    except InputError:
+        raise
     except Exception as error:
         # Tracing runs the user's code in ways it was not written for; the reference engine will
         # show whether the code itself is wrong.

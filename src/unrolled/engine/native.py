@@ -19,7 +19,8 @@ from unrolled.engine.graph import reachable
 from unrolled.engine.interpret import evaluate
 from unrolled.engine.program import Gather, Kernel, Product, Ref
 from unrolled.engine.rewrite import rewrite
-from unrolled.engine.trace import Step, trace
+from unrolled.engine.trace import trace
+from unrolled.errors import InputError
 
 try:
     from unrolled.engine import _native
@@ -30,6 +31,20 @@ except ImportError:
 def available() -> bool:
     """Whether the C++ core is installed."""
     return _native is not None
+
+
+def instruction_set() -> str | None:
+    """The instruction set whose kernels the C++ core runs here; ``None`` where it is not installed.
+
+    Raises:
+        InputError: If ``UNROLLED_ISA`` names one that is unknown or that this machine lacks.
+    """
+    if _native is None:
+        return None
+    try:
+        return _native.instruction_set()
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -150,6 +165,7 @@ class Plan:
         self.program = program
         self.compiled = compiled
         code, numbers = encode(program)
+        instruction_set()  # a wrong UNROLLED_ISA is said before anything else
         assert _native is not None
         self.engine = _native.Engine(code, numbers, compiled.dtype == torch.float64)
         arrays = program.memory.arrays

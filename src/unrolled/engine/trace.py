@@ -21,7 +21,7 @@ from torch.fx.experimental.symbolic_shapes import (
     ShapeEnv,
 )
 
-from unrolled.engine.cell import Cell, recording_gates
+from unrolled.engine.cell import Cell, bind, recording_gates
 from unrolled.engine.check import check_results
 from unrolled.engine.graph import Graph, Node
 from unrolled.engine.lower import Declined, Lowering
@@ -104,6 +104,7 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
         raise Declined("its states have several dimensions")
     if cell.delays:
         raise Declined("it asks for older states")
+    cell = bind(cell, {})  # tracing puts other tensors into its modules; another thread may be using them
     tensors = {**dict(cell.named_parameters()), **dict(cell.named_buffers())}
     shapes = ShapeEnv(duck_shape=False)
     fake = FakeTensorMode(shape_env=shapes)
