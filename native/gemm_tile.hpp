@@ -39,47 +39,60 @@ struct TileCall {
 template <class T>
 using TileFunctionOf = void (*)(const TileCall<T>&);
 
-// Vector `v` of a row of which `columns` exist. Whole: they all do.
-template <bool Whole, class T>
-UNROLLED_INLINE Vec<T> load_part(const T* row, int v, Index columns) {
-  Index rest = columns - v * lanes<T>;
-  if (Whole || rest >= lanes<T>) return load<Vec<T>>(row + v * lanes<T>);
-  return rest > 0 ? load_first<Vec<T>>(row + v * lanes<T>, rest) : Vec<T>{};
-}
-template <bool Whole, class T>
-UNROLLED_INLINE void store_part(T* row, int v, Index columns, Vec<T> x) {
-  Index rest = columns - v * lanes<T>;
-  if (Whole || rest >= lanes<T>) store(row + v * lanes<T>, x);
-  else if (rest > 0) store_first(row + v * lanes<T>, x, rest);
-}
-
+// The running sums of a tile, `Rows` times `Vectors` registers.
 template <class T, int Rows, int Vectors>
 struct Sums {
-  Vec<T> at[Rows][Vectors];
+  using V = Vec<T>;
+  V at[Rows][Vectors];
 
-  template <bool Whole>
-  UNROLLED_INLINE void begin(const TileCall<T>& t) {
+  template <class Function>
+  UNROLLED_INLINE void each(Function function) {
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 16
-      for (int v = 0; v < Vectors; ++v)
-        at[r][v] = load_part<Whole>(t.start + r * t.start_row, v, t.columns);
+      for (int v = 0; v < Vectors; ++v) function(r, v, at[r][v]);
   }
-  template <bool Whole>
-  UNROLLED_INLINE void end(const TileCall<T>& t) {
-#pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 16
-      for (int v = 0; v < Vectors; ++v) store_part<Whole>(t.c + r * t.c_row, v, t.columns, at[r][v]);
+
+  UNROLLED_INLINE void begin(const T* start, Index row) {
+    each([&](int r, int v, V& sum) UNROLLED_INLINE_LAMBDA {
+      sum = load<V>(start + r * row + v * lanes<T>);
+    });
   }
-  template <bool Whole>
-  UNROLLED_INLINE void end_adding(const TileCall<T>& t) {
-#pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 16
-      for (int v = 0; v < Vectors; ++v)
-        store_part<Whole>(t.c + r * t.c_row, v, t.columns,
-                          load_part<Whole>(t.c + r * t.c_row, v, t.columns) + at[r][v]);
+  UNROLLED_INLINE void end(T* c, Index row, bool add) {
+    if (add)
+      each([&](int r, int v, V& sum) UNROLLED_INLINE_LAMBDA {
+        sum = load<V>(c + r * row + v * lanes<T>) + sum;
+      });
+    each([&](int r, int v, V& sum) UNROLLED_INLINE_LAMBDA { store(c + r * row + v * lanes<T>, sum); });
+  }
+};
+
+// Where a tile reaches past the last column it works on a copy of its piece of C, zeros beyond.
+template <class T, int Rows, int Vectors>
+struct Edge {
+  Vec<T> copy[Rows][Vectors];
+
+  UNROLLED_INLINE T* data() { return reinterpret_cast<T*>(copy); }
+  void read(const T* from, Index row, Index columns) {
+#pragma GCC unroll 1
+    for (int r = 0; r < Rows; ++r, from += row)
+#pragma GCC unroll 1
+      for (int v = 0; v < Vectors; ++v) {
+        Index rest = columns - v * lanes<T>;
+        copy[r][v] = rest >= lanes<T> ? load<Vec<T>>(from + v * lanes<T>)
+                     : rest > 0       ? load_first<Vec<T>>(from + v * lanes<T>, rest)
+                                      : Vec<T>{};
+      }
+  }
+  void write(T* to, Index row, Index columns) const {
+#pragma GCC unroll 1
+    for (int r = 0; r < Rows; ++r, to += row)
+#pragma GCC unroll 1
+      for (int v = 0; v < Vectors; ++v) {
+        Index rest = columns - v * lanes<T>;
+        if (rest >= lanes<T>) store(to + v * lanes<T>, copy[r][v]);
+        else if (rest > 0) store_first(to + v * lanes<T>, copy[r][v], rest);
+      }
   }
 };
 
@@ -87,11 +100,15 @@ template <class T, int Rows, int Panels, bool Packed>
 void tile(const TileCall<T>& t) {
   using V = Vec<T>;
   constexpr int vectors = 2 * Panels;
-  bool whole = t.columns >= vectors * lanes<T>;
+  constexpr int columns = vectors * lanes<T>;
+  bool whole = t.columns >= columns;
+  Edge<T, Rows, vectors> edge;
   Sums<T, Rows, vectors> sum{};
-  if (t.start) {
-    if (whole) sum.template begin<true>(t);
-    else sum.template begin<false>(t);
+  if (t.start && whole) {
+    sum.begin(t.start, t.start_row);
+  } else if (t.start) {
+    edge.read(t.start, t.start_row, t.columns);
+    sum.begin(edge.data(), columns);
   }
 
   const T *a = t.a, *b = t.b;
@@ -122,12 +139,12 @@ void tile(const TileCall<T>& t) {
     steps(0, t.k, [](Index) UNROLLED_INLINE_LAMBDA {});
   }
 
-  if (t.add_after) {
-    if (whole) sum.template end_adding<true>(t);
-    else sum.template end_adding<false>(t);
+  if (whole) {
+    sum.end(t.c, t.c_row, t.add_after);
   } else {
-    if (whole) sum.template end<true>(t);
-    else sum.template end<false>(t);
+    if (t.add_after) edge.read(t.c, t.c_row, t.columns);
+    sum.end(edge.data(), columns, t.add_after);
+    edge.write(t.c, t.c_row, t.columns);
   }
 }
 

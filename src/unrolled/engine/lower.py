@@ -512,7 +512,9 @@ def _norm(to: Lowering, node: fx.Node) -> Node:
     if _argument(node, 1, "ord", 2) != 2:
         raise Declined("it takes a norm other than the Euclidean")
     a = to.row(node.args[0])
-    return to("sqrt", to.sum(to("mul", a, a)))
+    squares = to.sum(to("mul", a, a))
+    # At zero, where a norm has no gradient, torch's is zero: that of the choice.
+    return to("sqrt", to("where", to("eq", squares, 0.0), 0.0, squares))
 
 
 @_rule("_softmax", "_log_softmax")
