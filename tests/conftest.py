@@ -3,8 +3,11 @@
 import os
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+settings.register_profile("shared", deadline=None)  # the first of many examples compiles a cell
+settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from unrolled.checkpoint.load import load as load
     from unrolled.engine import Cell as Cell
     from unrolled.inspect import doctor as doctor
+    from unrolled.layers import GRU as GRU
+    from unrolled.layers import LSTM as LSTM
+    from unrolled.layers import RNN as RNN
+    from unrolled.layers import GRUCell as GRUCell
+    from unrolled.layers import LSTMCell as LSTMCell
     from unrolled.layers import Recurrent as Recurrent
+    from unrolled.layers import RNNCell as RNNCell
+    from unrolled.layers import convert as convert
     from unrolled.settings import Settings as Settings
     from unrolled.train import train as train
     from unrolled.train.callbacks import Callback as Callback
@@ -25,8 +32,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Callback",
     "Cell",
+    "GRU",
+    "GRUCell",
     "InputError",
     "Interrupted",
+    "LSTM",
+    "LSTMCell",
+    "RNN",
+    "RNNCell",
     "Recurrent",
     "RunError",
     "Settings",
@@ -34,6 +47,7 @@ __all__ = [
     "UnrolledError",
     "__version__",
     "cells",
+    "convert",
     "data",
     "doctor",
     "load",
@@ -45,10 +59,17 @@ __getattr__, __dir__ = lazily(
     {
         "Callback": "unrolled.train.callbacks",
         "Cell": "unrolled.engine",
+        "GRU": "unrolled.layers",
+        "GRUCell": "unrolled.layers",
+        "LSTM": "unrolled.layers",
+        "LSTMCell": "unrolled.layers",
+        "RNN": "unrolled.layers",
+        "RNNCell": "unrolled.layers",
         "Recurrent": "unrolled.layers",
         "Settings": "unrolled.settings",
         "Trained": "unrolled.checkpoint.load",
         "cells": "unrolled.cells",
+        "convert": "unrolled.layers",
         "data": "unrolled.data",
         "doctor": "unrolled.inspect",
         "load": "unrolled.checkpoint.load",

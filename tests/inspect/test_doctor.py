@@ -27,7 +27,8 @@ def test_it_tells_versions_threads_cache_and_engines(found, tmp_path):
     assert found["versions"]["torch"] == torch.__version__
     assert found["threads"]["torch"] == torch.get_num_threads()
     assert found["cache"] == {"directory": str(tmp_path / "cache"), "bytes": 1000}
-    assert found["engines"] == {"reference": True, "native": False}
+    assert found["engines"]["reference"] is True
+    assert found["engines"]["native"] in ("avx512", "avx2", "neon", "portable", None)
     assert found["environment"]["OMP_WAIT_POLICY"] == "passive"
 
 
@@ -58,4 +59,5 @@ def test_the_command(cli, found):  # noqa: F811
     assert json.loads(cli("doctor", "--json").out) == found
     lines = cli("doctor").out.splitlines()
     assert lines[0].split() == ["unrolled", unrolled.__version__]
-    assert any("native engine" in line and "not in this version" in line for line in lines)
+    told = found["engines"]["native"] or "not installed"
+    assert any("native engine" in line and told in line for line in lines)

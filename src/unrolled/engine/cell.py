@@ -7,13 +7,15 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 Width = int | tuple[int, ...]
 """Width of a state: (B, n) for an int n, (B, *n) for a tuple, as a convolutional state has."""
 States = dict[str, Tensor]
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 _recorder: ContextVar[dict[str, Tensor] | None] = ContextVar("gates", default=None)
 
@@ -85,7 +87,8 @@ class Cell(nn.Module):
 
     def gate(self, name: str, value: Tensor) -> Tensor:
         """Name a value for the inspectors; gives it back unchanged."""
-        gates = _recorder.get()
+        # torch.compile cannot read a context variable: what it compiles records no gates.
+        gates = None if torch.compiler.is_compiling() else _recorder.get()
         if gates is not None:
             gates[name] = value
         return value
@@ -112,3 +115,27 @@ class Cell(nn.Module):
         cell = type(self)(*bound.args, **bound.kwargs)
         like = next(self.parameters(), None)
         return cell if like is None else cell.to(like.device, like.dtype)
+
+
+def bind(module: ModuleT, tensors: Mapping[str, Tensor]) -> ModuleT:
+    """Copy a module, but for `tensors` in place of its parameters and buffers of these names.
+
+    What is not replaced is shared with the module, which stays as it is: threads that run it
+    meanwhile see nothing of this.
+    """
+    bound = object.__new__(type(module))
+    bound.__dict__.update(module.__dict__)
+    for kind in ("_parameters", "_buffers"):
+        bound.__dict__[kind] = {
+            name: tensors.get(name, tensor) for name, tensor in module.__dict__[kind].items()
+        }
+    bound.__dict__["_modules"] = {
+        name: child if child is None else bind(child, _below(name, tensors))
+        for name, child in module._modules.items()
+    }
+    return bound
+
+
+def _below(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{name}."
+    return {key[len(start) :]: t for key, t in tensors.items() if key.startswith(start)}

@@ -5,7 +5,7 @@ batched: every row of every layer at every training step has a Philox counter of
 (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3").
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.library import custom_op
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,18 @@ def generator(seed: int, step: int, layer: int, row: int) -> np.random.Generator
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, row, layer, step]))
 
 
-def uniform(shape: tuple[int, ...], layer: int, like: Tensor) -> Tensor:
+def uniform(shape: Sequence[int], layer: int, like: Tensor) -> Tensor:
     """Uniform numbers in [0, 1) of a shape (T, B, n), rows along dimension 1.
 
     Outside :func:`counter` the seed is drawn from torch's default generator, so that
     ``torch.manual_seed`` decides.
     """
+    return _drawn(shape, layer).to(like)
+
+
+# An operation of its own, so that compiled and exported models draw anew at every call.
+@custom_op("unrolled::uniform", mutates_args=(), tags=torch.Tag.nondeterministic_seeded)
+def _drawn(shape: Sequence[int], layer: int) -> Tensor:
     here = _counter.get() or Counter(int(torch.randint(2**62, ())))
     steps, rows, *rest = shape
     drawn = np.empty((rows, steps, *rest), dtype=np.float32)
@@ -56,9 +63,15 @@ def uniform(shape: tuple[int, ...], layer: int, like: Tensor) -> Tensor:
         generator(here.seed, here.step, layer, here.first_row + row).random(
             out=drawn[row], dtype=np.float32
         )
-    return torch.from_numpy(drawn).transpose(0, 1).to(like)
+    return torch.from_numpy(drawn).transpose(0, 1).contiguous()
+
+
+@_drawn.register_fake
+def _(shape: Sequence[int], layer: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32)
 
 
 def dropout(x: Tensor, p: float, layer: int) -> Tensor:
     """Set entries of x (T, B, n) to zero with probability p and scale the others by 1 / (1 - p)."""
-    return x * (uniform(tuple(x.shape), layer, x) >= p) / (1 - p)
+    kept = uniform(x.shape, layer, x) >= p
+    return x * kept / (1 - p) if p < 1 else x * kept

@@ -6,12 +6,13 @@ every row within its own length, runs forwards, and flips back.
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from unrolled.engine.cell import Cell, States, recording_gates
+from unrolled.engine.cell import Cell, States, bind, recording_gates
 from unrolled.engine.check import (
     PAST,
     check_input,
@@ -43,6 +44,7 @@ def run(
     extras: Mapping[str, Tensor] | None = None,
     reverse: bool = False,
     keep: bool = False,
+    parameters: Mapping[str, Tensor] | None = None,
 ) -> Outputs:
     """Run a cell over a sequence.
 
@@ -55,12 +57,14 @@ def run(
         extras: The cell's further inputs, name -> (T, B, n) or (B, n).
         reverse: Read every row from its own last step to its first.
         keep: Also give all states, outputs and gates at all steps.
+        parameters: Tensors in place of the cell's parameters and buffers, by name.
 
     Raises:
         TypeError, ValueError: If an input's type, name or shape is wrong.
         RuntimeError: If ``step`` returns the wrong number or shape of results.
     """
     check_input(cell, x)
+    cell = cell if parameters is None else bind(cell, parameters)
     steps, batch = x.shape[:2]
     states = complete_states(cell, x, states)
     extras = complete_extras(cell, x, extras)
@@ -80,7 +84,7 @@ def run(
     for t in range(rows.longest):
         n = rows.running[t]
         before = [_seen(cell, name, trail[name], n) for name in cell.state_names]
-        with recording_gates() as gates:
+        with recording_gates() if keep else nullcontext({}) as gates:
             results = cell.step(
                 x[t, :n], *before, **{name: extra[t, :n] for name, extra in extras.items()}
             )
@@ -88,6 +92,7 @@ def run(
             zip(cell.state_names + cell.output_names, check_results(cell, results, n), strict=True)
         )
         for name in cell.state_names:
+            named[name] = named[name].to(x.dtype)  # under autocast a step may give bfloat16
             ended = trail[name][-1][n:]
             trail[name].append(torch.cat([named[name], ended]) if len(ended) else named[name])
         kept.setdefault("", []).append(named[(cell.output_names or cell.state_names)[0]])
@@ -95,12 +100,7 @@ def run(
             kept.setdefault(name, []).append(value)
 
     history = {name: rows.leave(values, reverse) for name, values in kept.items()}
-    y = history.pop("", None)
-    return Outputs(
-        y=x.new_zeros(steps, batch, cell.output_size) if y is None else y,
-        states=_last(cell, trail, rows),
-        history=history,
-    )
+    return Outputs(y=history.pop(""), states=_last(cell, trail, rows), history=history)
 
 
 def _seen(cell: Cell, name: str, trail: list[Tensor], n: int) -> Tensor | tuple[Tensor, ...]:
@@ -137,14 +137,15 @@ class Rows:
         self.steps, self.batch = steps, batch
         self.order: Tensor | None = None
         self.lengths = torch.full((batch,), steps)
-        self.longest = steps if batch else 0
+        self.running = [batch] * steps
+        self.longest = steps
         if lengths is not None:
             self.lengths, self.order = check_lengths(lengths, steps, batch).sort(
                 descending=True, stable=True
             )
-            self.longest = int(self.lengths[0]) if batch else 0
-        running = self.lengths[:, None] > torch.arange(steps)
-        self.running: list[int] = running.sum(0).tolist()
+            self.running = (self.lengths[:, None] > torch.arange(steps)).sum(0).tolist()
+            # At least one step, if of no rows, so that all results hang on the parameters.
+            self.longest = int(self.lengths[0].clamp(min=1)) if batch else 1
 
     def sort(self, state: Tensor) -> Tensor:
         """Put the rows of a state (B, width) in the order used inside."""

@@ -33,6 +33,7 @@ def _print_table(found: dict[str, Any]) -> None:
 
 def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     threads, sets, cache = found["threads"], found["instruction_sets"], found["cache"]
+    isa = found["engines"]["native"]
     megabytes = cache["bytes"] / 1e6
     return [
         *((name, value or "not installed") for name, value in found["versions"].items()),
@@ -43,9 +44,6 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("torch uses", sets["torch"]),
         ("GPU", ", ".join(found["gpu"]) or "none"),
         ("cache", f"{cache['directory']} ({megabytes:.1f} MB)"),
-        *(
-            (f"{name} engine", "there" if there else "not in this version")
-            for name, there in found["engines"].items()
-        ),
+        ("native engine", f"there, for {isa}" if isa else "not installed: no compiler built it"),
         *found["environment"].items(),
     ]

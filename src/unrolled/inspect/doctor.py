@@ -40,6 +40,8 @@ def doctor() -> dict[str, Any]:
     """
     import torch
 
+    from unrolled.engine import native
+
     cache = cache_dir()
     return {
         "versions": {
@@ -60,7 +62,7 @@ def doctor() -> dict[str, Any]:
         },
         "gpu": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())],
         "cache": {"directory": str(cache), "bytes": _bytes_under(cache)},
-        "engines": {"reference": True, "native": False},
+        "engines": {"reference": True, "native": native.instruction_set()},
         "environment": {
             name: value
             for name, value in sorted(os.environ.items())

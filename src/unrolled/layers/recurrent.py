@@ -5,12 +5,12 @@ T steps, B rows, I inputs, H the width of the cell's output, L layers, D directi
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
-from unrolled.engine import Cell, States, run
-from unrolled.engine.randomness import dropout
+from unrolled.engine import Cell, States
+from unrolled.layers.packed import unpack
+from unrolled.layers.stack import run_stack
 
 
 class Recurrent(nn.Module):
@@ -100,12 +100,9 @@ class Recurrent(nn.Module):
         if isinstance(x, PackedSequence):
             if lengths is not None:
                 raise ValueError("a PackedSequence knows its lengths; do not pass lengths as well")
-            padded, lengths = pad_packed_sequence(x)
-            y, *rest = self._layers(padded, states, lengths, extras, return_states)
-            packed = pack_padded_sequence(y, lengths, enforce_sorted=False)
-            if x.unsorted_indices is None:
-                packed = PackedSequence(packed.data, packed.batch_sizes)
-            return packed, *rest  # pyright: ignore[reportReturnType]
+            flat = unpack(x)
+            y, *rest = self._layers(flat.x, states, flat.lengths, extras, return_states)
+            return flat.pack(y), *rest  # pyright: ignore[reportReturnType]
         if x.dim() < 3:
             order = "rows, steps" if self.batch_first else "steps, rows"
             raise ValueError(
@@ -139,30 +136,17 @@ class Recurrent(nn.Module):
         keep: bool,
     ) -> tuple[Tensor, States] | tuple[Tensor, States, dict[str, Tensor]]:
         self._check_states(states)
-        outputs = []
-        for layer in range(self.num_layers):
-            if layer and self.dropout and self.training:
-                x = dropout(x, self.dropout, layer)
-            for direction in range(self.num_directions):
-                place = layer * self.num_directions + direction
-                cell = self.cells[place]
-                outputs.append(
-                    run(
-                        cell,  # pyright: ignore[reportArgumentType]
-                        x,
-                        {name: state[place] for name, state in (states or {}).items()},
-                        lengths=lengths,
-                        extras=extras,
-                        reverse=direction == 1,
-                        keep=keep,
-                    )
-                )
-            x = torch.cat([output.y for output in outputs[-self.num_directions :]], -1)
-        last = {name: torch.stack([o.states[name] for o in outputs]) for name in outputs[0].states}
-        if not keep:
-            return x, last
-        names = outputs[0].history
-        return x, last, {name: torch.stack([o.history[name] for o in outputs]) for name in names}
+        y, last, history = run_stack(
+            [*self.cells],  # pyright: ignore[reportArgumentType]
+            x,
+            states or {},
+            directions=self.num_directions,
+            dropout=self.dropout if self.training else 0.0,
+            lengths=lengths,
+            extras=extras,
+            keep=keep,
+        )
+        return (y, last, history) if keep else (y, last)
 
     def _check_states(self, states: Mapping[str, Tensor] | None) -> None:
         places = self.num_layers * self.num_directions

@@ -1,0 +1,338 @@
+#include "engine.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "threads.hpp"
+#include "workspace.hpp"
+
+namespace unrolled {
+namespace {
+
+constexpr Index chunk = 128;         // rows of a block outside the loop
+constexpr Index tile = 2048;         // elements of a kernel's temporary, so that several stay in the L1 cache
+constexpr Index rows_a_thread = 4;   // fewer are not worth a thread
+
+Index padded(Index count) { return (count + 15) / 16 * 16; }
+
+// One section of a program and what all threads share while it runs.
+template <class T>
+struct Stage {
+  const Call<T>& call;
+  const ir::Section& section;
+  std::vector<T*> packed;    // of each product
+  std::vector<T*> previous;  // of each array: its rows one step earlier, where they had to be gathered
+};
+
+// What one thread needs to run instructions on a block of rows.
+template <class T>
+class Worker {
+ public:
+  Worker(const Stage<T>& stage, Index most_rows, Workspace& memory) : stage_(stage) {
+    const auto& arrays = stage.call.program->arrays;
+    at_.resize(arrays.size());
+    for (int i : stage.section.arrays)
+      at_[i] = arrays[i].kind == ir::Kind::scratch ? memory.take<T>(most_rows * arrays[i].width)
+                                                   : stage.call.arrays[i];
+    Index temps = 0;
+    for (const auto& instruction : stage.section.instructions)
+      if (auto* kernel = std::get_if<ir::Kernel>(&instruction))
+        temps = std::max(temps, kernel->temps * padded(std::max(tile, kernel->width)));
+    temps_ = memory.take<T>(temps);
+  }
+
+  // Rows [first, first + count) of all rows; outside the loop.
+  void block(Index first, Index count) {
+    for (int i : stage_.section.arrays) {
+      const ir::Array& array = stage_.call.program->arrays[i];
+      if (array.kind == ir::Kind::rows) at_[i] = stage_.call.arrays[i] + first * array.width;
+      if (array.kind == ir::Kind::previous) {
+        T* base = stage_.previous[i] ? stage_.previous[i] : stage_.call.arrays[i];
+        at_[i] = base + first * array.width;
+      }
+    }
+    run(count);
+  }
+
+  // Rows [first, first + count) of the batch at step t.
+  void step(Index t, Index first, Index count) {
+    const Steps& steps = stage_.call.steps;
+    for (int i : stage_.section.arrays) {
+      const ir::Array& array = stage_.call.program->arrays[i];
+      T* base = stage_.call.arrays[i];
+      if (array.kind == ir::Kind::rows) at_[i] = base + (steps.offsets[t] + first) * array.width;
+      if (array.kind == ir::Kind::batch) at_[i] = base + first * array.width;
+      if (array.kind == ir::Kind::previous) {
+        Index before = t == 0 ? 0 : steps.batch + Index(steps.offsets[t - 1]);
+        at_[i] = base + (before + first) * array.width;
+      }
+    }
+    run(count);
+  }
+
+ private:
+  const KernelsOf<T>& table() const { return stage_.call.kernels->template of<T>(); }
+  Index row(int array) const {
+    const ir::Array& found = stage_.call.program->arrays[array];
+    return found.kind == ir::Kind::once ? 0 : found.width;
+  }
+
+  void run(Index rows) {
+    for (const auto& instruction : stage_.section.instructions) {
+      if (auto* kernel = std::get_if<ir::Kernel>(&instruction)) run(*kernel, rows);
+      else if (auto* product = std::get_if<ir::Product>(&instruction)) run(*product, rows);
+      else if (auto* reduce = std::get_if<ir::Reduce>(&instruction)) run(*reduce, rows);
+    }
+  }
+
+  void run(const ir::Kernel& kernel, Index rows) {
+    Index height = std::max<Index>(1, tile / std::max<Index>(1, kernel.width));
+    for (Index first = 0; first < rows; first += height)
+      run(kernel, first, std::min(height, rows - first));
+  }
+
+  void run(const ir::Kernel& kernel, Index first, Index rows) {
+    const Pointwise<T>& table_of = table().pointwise;
+    const Index size = padded(std::max(tile, kernel.width));
+    for (const ir::Op& op : kernel.ops) {
+      Tile<T> t{};
+      t.rows = rows;
+      t.columns = kernel.width;
+      if (op.to_temp) {
+        t.out = temps_ + op.out.array * size;
+        t.out_row = kernel.width;
+      } else {
+        t.out_row = row(op.out.array);
+        t.out = at_[op.out.array] + first * t.out_row + op.out.column;
+      }
+      int mask = 0;
+      Operand<T>* operands[] = {&t.a, &t.b, &t.c};
+      T numbers[3];
+      for (int k = 0; k <= int(op.arity); ++k) {
+        const ir::Source& source = op.inputs[k];
+        Operand<T>& operand = *operands[k];
+        switch (source.form) {
+          case ir::Source::temp:
+            operand = {temps_ + source.index * size, kernel.width};
+            break;
+          case ir::Source::number:
+            numbers[k] = T(stage_.call.program->numbers[source.index]);
+            operand = {&numbers[k], 0};
+            mask |= 1 << k;
+            break;
+          default: {
+            Index step = row(source.index);
+            operand = {at_[source.index] + first * step + source.column, step};
+            if (source.form == ir::Source::spread) mask |= 1 << k;
+          }
+        }
+      }
+      switch (op.arity) {
+        case ir::Arity::unary: table_of.unary[op.code][mask](t); break;
+        case ir::Arity::binary: table_of.binary[op.code][mask](t); break;
+        case ir::Arity::ternary: table_of.ternary[op.code][mask](t); break;
+      }
+    }
+  }
+
+  void run(const ir::Product& p, Index rows) {
+    const Gemm<T>& gemm = table().gemm;
+    Product<T> product{};
+    product.rows = rows;
+    product.k = p.k;
+    product.columns = p.n;
+    product.a = at_[p.a.array] + p.a.column;
+    product.a_row = row(p.a.array);
+    product.packed = stage_.packed[p.place];
+    if (p.bias.array >= 0) {
+      product.start = at_[p.bias.array] + p.bias.column;
+      product.start_row = row(p.bias.array);
+    }
+    product.c = at_[p.out.array] + p.out.column;
+    product.c_row = row(p.out.array);
+    product.panel_end = gemm.panels(p.n);
+    gemm.multiply(product);
+  }
+
+  void run(const ir::Reduce& r, Index rows) {
+    Tile<T> t{};
+    t.rows = rows;
+    t.columns = r.width;
+    t.out_row = row(r.out.array);
+    t.out = at_[r.out.array] + r.out.column;
+    t.a = {at_[r.a.array] + r.a.column, row(r.a.array)};
+    table().pointwise.reduce[int(r.op)](t);
+  }
+
+  const Stage<T>& stage_;
+  std::vector<T*> at_;
+  T* temps_ = nullptr;
+};
+
+template <class T>
+void pack(Stage<T>& stage, Workspace& memory) {
+  const Gemm<T>& gemm = stage.call.kernels->template of<T>().gemm;
+  for (const auto& instruction : stage.section.instructions)
+    if (auto* p = std::get_if<ir::Product>(&instruction)) {
+      T* packed = memory.take<T>(gemm.packed_size(p->k, p->n));
+      const T* source = stage.call.arrays[p->weight] + p->offset;
+      Packing<T, T> packing{p->k, p->n, source, p->stride, packed, 0, gemm.panels(p->n)};
+      (p->transposed ? gemm.pack_transposed : gemm.pack)(packing);
+      stage.packed.push_back(packed);
+    }
+}
+
+// How many of the first rows of the batch hold a share of all steps' rows.
+Index rows_with(const Steps& steps, double share) {
+  const double wanted = share * double(steps.rows());
+  Index low = 0, high = steps.batch;
+  while (low < high) {
+    Index middle = (low + high) / 2;
+    double found = 0;
+    for (Index t = 0; t < steps.steps; ++t) found += double(std::min<Index>(middle, steps.running[t]));
+    if (found < wanted) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+template <class T>
+void run_loop(const Call<T>& call, ir::SectionName name, bool backwards) {
+  const ir::Section& section = call.program->sections[name];
+  if (section.instructions.empty()) return;
+  Stage<T> stage{call, section, {}, {}};
+  WorkspaceLease memory;
+  memory->reset();
+  pack(stage, *memory);
+  const Steps& steps = call.steps;
+  const int threads = int(std::clamp<Index>(steps.batch / rows_a_thread, 1, call.threads));
+  std::vector<Index> borders(threads + 1);
+  for (int i = 1; i < threads; ++i) borders[i] = rows_with(steps, double(i) / threads);
+  borders[threads] = steps.batch;
+  std::vector<Worker<T>> workers;
+  for (int i = 0; i < threads; ++i) workers.emplace_back(stage, borders[i + 1] - borders[i], *memory);
+  auto work = [&](int i) {
+    for (Index s = 0; s < steps.steps; ++s) {
+      Index t = backwards ? steps.steps - 1 - s : s;
+      Index count = std::min<Index>(borders[i + 1], steps.running[t]) - borders[i];
+      if (count > 0) workers[i].step(t, borders[i], count);
+    }
+  };
+  parallel(threads, [&](int thread, int of) {
+    for (int i = thread; i < threads; i += of) work(i);
+  });
+}
+
+// The rows one step earlier, side by side with all rows, where that is not how they lie.
+template <class T>
+void gather_previous(Stage<T>& stage, Workspace& memory) {
+  const Steps& steps = stage.call.steps;
+  stage.previous.assign(stage.call.program->arrays.size(), nullptr);
+  if (steps.equal()) return;
+  for (int i : stage.section.arrays) {
+    const ir::Array& array = stage.call.program->arrays[i];
+    if (array.kind != ir::Kind::previous) continue;
+    T* out = stage.previous[i] = memory.take<T>(steps.rows() * array.width);
+    for (Index t = 0; t < steps.steps; ++t) {
+      Index before = t == 0 ? 0 : steps.batch + Index(steps.offsets[t - 1]);
+      std::memcpy(out + steps.offsets[t] * array.width, stage.call.arrays[i] + before * array.width,
+                  std::size_t(steps.running[t] * array.width) * sizeof(T));
+    }
+  }
+}
+
+template <class T>
+void gather(const Stage<T>& stage, const ir::Gather& g, int thread, int of, T* scratch) {
+  const Call<T>& call = stage.call;
+  const auto& table = call.kernels->template of<T>();
+  auto source = [&](const ir::Ref& ref) {
+    T* base = stage.previous[ref.array] ? stage.previous[ref.array] : call.arrays[ref.array];
+    return base + ref.column;
+  };
+  // In steps of a vector, so that a column's sum does not depend on where the threads divide.
+  Index blocks = (g.width + 15) / 16;
+  Index begin = std::min(g.width, blocks * thread / of * 16);
+  Index end = std::min(g.width, blocks * (thread + 1) / of * 16);
+  if (begin == end) return;
+  Index a_row = call.program->arrays[g.a.array].width;
+  T* out = call.arrays[g.out.array] + g.out.column;
+  if (g.b.array < 0) {
+    Tile<T> t{};
+    t.rows = call.steps.rows();
+    t.columns = end - begin;
+    t.out = out + begin;
+    t.a = {source(g.a) + begin, a_row};
+    table.pointwise.column_sum(t, true);
+    return;
+  }
+  GradientProduct<T> p{};
+  p.m = call.steps.rows();
+  p.a = source(g.a);
+  p.a_row = a_row;
+  p.b = source(g.b);
+  p.b_row = call.program->arrays[g.b.array].width;
+  p.c = out;
+  p.c_row = g.stride;
+  p.row_begin = begin;
+  p.row_end = end;
+  p.column_end = g.b_width;
+  p.accumulate = true;
+  p.scratch = scratch;
+  table.gemm.gradient(p);
+}
+
+template <class T>
+void run_rows(const Call<T>& call, ir::SectionName name) {
+  const ir::Section& section = call.program->sections[name];
+  if (section.instructions.empty()) return;
+  Stage<T> stage{call, section, {}, {}};
+  WorkspaceLease memory;
+  memory->reset();
+  pack(stage, *memory);
+  gather_previous(stage, *memory);
+  const Index rows = call.steps.rows(), blocks = (rows + chunk - 1) / chunk;
+  const Index gathers = std::count_if(section.instructions.begin(), section.instructions.end(), [](auto& i) {
+    return std::holds_alternative<ir::Gather>(i);
+  });
+  const int threads = rows < 64 ? 1 : call.threads;
+  if (Index(section.instructions.size()) > gathers) {
+    std::vector<Worker<T>> workers;
+    for (int i = 0; i < threads; ++i) workers.emplace_back(stage, std::min(chunk, rows), *memory);
+    parallel(threads, [&](int thread, int of) {
+      Part mine = part_of(blocks, thread, of);
+      for (Index b = mine.begin; b < mine.end; ++b)
+        workers[thread].block(b * chunk, std::min(chunk, rows - b * chunk));
+    });
+  }
+  if (!gathers) return;
+  const Index needed = padded(call.kernels->template of<T>().gemm.gradient_scratch);
+  T* scratch = memory->take<T>(threads * needed);
+  parallel(threads, [&](int thread, int of) {
+    for (const auto& instruction : section.instructions)
+      if (auto* g = std::get_if<ir::Gather>(&instruction))
+        gather(stage, *g, thread, of, scratch + thread * needed);
+  });
+}
+
+}  // namespace
+
+template <class T>
+void forward(const Call<T>& call) {
+  run_rows(call, ir::before);
+  run_loop(call, ir::loop, false);
+  run_rows(call, ir::after);
+}
+
+template <class T>
+void backward(const Call<T>& call) {
+  run_rows(call, ir::back_before);
+  run_loop(call, ir::back_loop, true);
+  run_rows(call, ir::back_after);
+}
+
+template void forward(const Call<float>&);
+template void forward(const Call<double>&);
+template void backward(const Call<float>&);
+template void backward(const Call<double>&);
+
+}  // namespace unrolled

@@ -1,0 +1,38 @@
+// Runs a program over a batch of sequences.
+#pragma once
+
+#include "kernels.hpp"
+#include "program.hpp"
+
+namespace unrolled {
+
+// T steps of B rows sorted by length, the longest first: step t has its running[t] rows at
+// [offsets[t], offsets[t + 1]) of every array with all rows.
+struct Steps {
+  Index steps, batch;
+  const std::int64_t* offsets;
+  const std::int64_t* running;
+
+  Index rows() const { return Index(offsets[steps]); }
+  bool equal() const { return rows() == steps * batch; }
+};
+
+// arrays[i] is the memory of the program's array i, null for scratch. An array with all rows that a
+// `previous` array is of begins with B more rows, the initial ones, where the previous array points.
+template <class T>
+struct Call {
+  const ir::Program* program;
+  const Kernels* kernels;
+  Steps steps;
+  T* const* arrays;
+  int threads;
+};
+
+template <class T>
+void forward(const Call<T>& call);
+
+// What it adds gradients of parameters to must be zero.
+template <class T>
+void backward(const Call<T>& call);
+
+}  // namespace unrolled

@@ -1,0 +1,255 @@
+"""Choose the engine that runs a cell, and say why."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unrolled.engine import native, reference
+from unrolled.engine.cell import Cell, bind
+from unrolled.engine.check import PAST, check_input, check_lengths, complete_extras, complete_states
+from unrolled.engine.lower import Declined
+from unrolled.engine.native import Compiled, Packing
+from unrolled.engine.reference import Outputs
+from unrolled.errors import InputError, RunError
+
+ENGINES = ("native", "reference")
+
+_asked: ContextVar[str | None] = ContextVar("engine", default=None)
+_tracing = Lock()  # torch traces one thing at a time
+_compiled: dict[Any, "Compiled | Declined"] = {}
+MOST_COMPILED = 256
+"""Programs kept; the oldest goes first."""
+
+
+@contextmanager
+def engine(name: str) -> Iterator[None]:
+    """Run cells in one engine meanwhile: ``native`` or ``reference``.
+
+    What the native engine cannot run still goes to the reference engine, unless the environment
+    variable ``UNROLLED_STRICT`` is 1: then it is an error.
+
+    Raises:
+        InputError: If there is no engine of that name.
+    """
+    token = _asked.set(_known(name))
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def _known(name: str) -> str:
+    if name not in ENGINES:
+        raise InputError(f"no engine {name!r}; the engines are {', '.join(ENGINES)}")
+    return name
+
+
+def run(
+    cell: Cell,
+    x: Tensor,
+    states: Mapping[str, Tensor] | None = None,
+    *,
+    lengths: Tensor | None = None,
+    extras: Mapping[str, Tensor] | None = None,
+    reverse: bool = False,
+    keep: bool = False,
+    parameters: Mapping[str, Tensor] | None = None,
+) -> Outputs:
+    """Run a cell over a sequence in the engine that suits: see :func:`unrolled.engine.reference.run`."""
+    cell = cell if parameters is None else bind(cell, parameters)
+    if torch.compiler.is_compiling():
+        return reference.run(
+            cell, x, states, lengths=lengths, extras=extras, reverse=reverse, keep=keep
+        )
+    wanted = _asked.get() or _known(os.environ.get("UNROLLED_ENGINE") or "native")
+    if wanted == "native":
+        check_input(cell, x)
+        try:
+            return _native(cell, x, states, lengths, extras, reverse, keep)
+        except Declined as reason:
+            if os.environ.get("UNROLLED_STRICT") == "1":
+                name = type(cell).__name__
+                raise RunError(f"{name} does not run in the native engine: {reason}") from None
+    return reference.run(
+        cell, x, states, lengths=lengths, extras=extras, reverse=reverse, keep=keep
+    )
+
+
+def compiled(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bool = False) -> Compiled:
+    """Trace and compile a cell, or find that it was.
+
+    Raises:
+        Declined: If it cannot be compiled; the sentence says why.
+    """
+    key = (_signature(cell), tuple(extras.items()), dtype, keep)
+    found = _compiled.get(key)
+    if found is None:
+        with _tracing:
+            found = _compiled.get(key) or _compile(cell, extras, dtype, keep)
+            if len(_compiled) >= MOST_COMPILED:
+                del _compiled[next(iter(_compiled))]
+            _compiled[key] = found
+    if isinstance(found, Declined):
+        raise found
+    return found
+
+
+def _compile(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bool) -> Compiled | Declined:
+    first = (cell.output_names or cell.state_names)[0]
+    try:
+        plan = Compiled(cell, extras, dtype, first, keep=keep)
+        _ = plan.training  # what cannot be scheduled is found now
+    except Declined as reason:
+        return reason
+    except InputError:
+        raise
+    except Exception as error:
+        # Tracing runs the user's code in ways it was not written for; the reference engine will
+        # show whether the code itself is wrong.
+        return Declined(f"tracing it failed: {type(error).__name__}: {str(error).splitlines()[0]}")
+    return plan
+
+
+def _native(
+    cell: Cell,
+    x: Tensor,
+    states: Mapping[str, Tensor] | None,
+    lengths: Tensor | None,
+    extras: Mapping[str, Tensor] | None,
+    reverse: bool,
+    keep: bool,
+) -> Outputs:
+    _check_circumstances(x)
+    states = complete_states(cell, x, states)
+    if any(name.endswith(PAST) for name in states):
+        raise Declined("it asks for older states")
+    extras = complete_extras(cell, x, extras)
+    steps, batch = x.shape[:2]
+    if lengths is not None:
+        lengths = check_lengths(lengths, steps, batch)
+    if not batch or (lengths is not None and not int(lengths.max())):
+        raise Declined("there is nothing to run")
+    widths = {name: extra.shape[2] for name, extra in extras.items()}
+    plan = compiled(cell, widths, x.dtype, keep)
+    constants = plan.step.constants(cell)
+    if any(constant.dtype != x.dtype for constant in constants):
+        raise Declined("its parameters are of another dtype than the input")
+    if lengths is None and not reverse:
+        packing, places, order = _alike(steps, batch), None, None
+    else:
+        packing, places, order = _pack(lengths, steps, batch, reverse)
+
+    def enter(tensor: Tensor) -> Tensor:
+        flat = tensor.reshape(steps * batch, tensor.shape[2])
+        return flat if places is None else flat.index_select(0, places)
+
+    def leave(flat: Tensor) -> Tensor:
+        if places is not None:
+            flat = flat.new_zeros(steps * batch, flat.shape[1]).index_copy(0, places, flat)
+        return flat.view(steps, batch, flat.shape[1])
+
+    def sort(state: Tensor) -> Tensor:
+        return state if order is None else state.index_select(0, order)
+
+    results, last = plan.run(
+        enter(x),
+        {name: sort(state) for name, state in states.items()},
+        {name: enter(extra) for name, extra in extras.items()},
+        constants,
+        packing,
+    )
+    if order is not None:
+        back = order.argsort()
+        last = {name: state.index_select(0, back) for name, state in last.items()}
+    y, *_ = results.values()
+    history = {name: leave(result) for name, result in results.items()} if keep else {}
+    return Outputs(history[plan.wanted[0]] if keep else leave(y), last, history)
+
+
+def _check_circumstances(x: Tensor) -> None:
+    """Decline what only torch's own operations can go along with."""
+    if not native.available():
+        raise Declined("the native core is not installed")
+    if x.device.type != "cpu":
+        raise Declined(f"the input is on {x.device}")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise Declined(f"the input is {x.dtype}")
+    if torch.is_autocast_enabled("cpu"):
+        raise Declined("autocast is on")
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch._C._len_torch_dispatch_stack() > 0
+    ):
+        raise Declined("torch transforms the call")
+
+
+@lru_cache(maxsize=64)
+def _alike(steps: int, batch: int) -> Packing:
+    """All rows have all steps."""
+    offsets = torch.arange(steps + 1) * batch
+    return Packing(steps, batch, offsets, torch.full((steps,), batch), None)
+
+
+def _pack(
+    lengths: Tensor | None, steps: int, batch: int, reverse: bool
+) -> tuple[Packing, Tensor, Tensor]:
+    """Sort rows by length and pack them, each flipped if the run is reversed.
+
+    Returns:
+        The packing; for each packed row its place among (T * B); the order of the rows.
+    """
+    given = torch.full((batch,), steps) if lengths is None else lengths
+    longest_first, order = given.sort(descending=True, stable=True)
+    t = torch.arange(int(longest_first[0]))[:, None]
+    running_rows = t < longest_first
+    running = running_rows.sum(1)
+    offsets = torch.cat([running.new_zeros(1), running.cumsum(0)])
+    time, column = running_rows.nonzero(as_tuple=True)
+    if reverse:
+        time = longest_first[column] - 1 - time
+    places = time * batch + order[column]
+    # Of a row without steps the last state is the initial one, which stands before all rows.
+    columns = torch.arange(batch)
+    last = torch.where(
+        longest_first > 0, batch + offsets[(longest_first - 1).clamp(min=0)] + columns, columns
+    )
+    equal = int(longest_first[-1]) == len(running)
+    return Packing(len(running), batch, offsets, running, None if equal else last), places, order
+
+
+def _signature(cell: Cell) -> tuple[Any, ...]:
+    """All that tracing may see of a cell besides the values of its parameters."""
+    return tuple(
+        (
+            type(module),
+            tuple((name, _plain(value)) for name, value in vars(module).items() if name[0] != "_"),
+            tuple((name, p if p is None else tuple(p.shape)) for name, p in module._parameters.items()),
+            tuple((name, b if b is None else tuple(b.shape)) for name, b in module._buffers.items()),
+            tuple(module._modules),
+            tuple(module._forward_hooks),
+            tuple(module._forward_pre_hooks),
+        )
+        for module in cell.modules()
+    )
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Something hashable that differs where the value does."""
+    if isinstance(value, list | tuple):
+        return (type(value), *map(_plain, value))
+    if isinstance(value, dict):
+        return tuple((key, _plain(item)) for key, item in value.items())
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return (type(value), value)

@@ -1,0 +1,209 @@
+"""From a cell to a program: trace, rewrite, partition, schedule."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from unrolled.engine.graph import Node
+from unrolled.engine.lower import Declined
+from unrolled.engine.partition import Partition, Section, partition
+from unrolled.engine.program import (
+    UNSCHEDULED,
+    Gather,
+    Instruction,
+    Kernel,
+    Memory,
+    Op,
+    Ref,
+    first_write,
+    last_read,
+    redirect,
+    schedule,
+)
+from unrolled.engine.trace import Step
+
+SECTIONS = ("before", "loop", "after", "back_before", "back_loop", "back_after")
+
+
+@dataclass
+class Program:
+    """What an engine runs. Arrays are named by their place in ``memory.arrays``.
+
+    Attributes:
+        memory: The arrays.
+        sections: Name -> instructions, in the order of :data:`SECTIONS`.
+        inputs: ``x`` and the further inputs.
+        once: Leaf -> its vector or matrix.
+        states: Name -> its values at all steps.
+        previous: Name -> the same one step earlier; the initial state before the first.
+        results: Name -> its values at all steps.
+        grads: Name of a result -> its gradient at all steps, an input of the backward pass.
+        carried: Name of a state -> its gradient, handed from step to step.
+        input_gradients: Name of an input -> its gradient at all steps, a result.
+        once_gradients: Leaf -> its gradient, a result.
+        kept: Arrays the forward pass writes for the backward pass.
+    """
+
+    memory: Memory = field(default_factory=Memory)
+    sections: dict[str, list[Instruction]] = field(default_factory=dict)
+    inputs: dict[str, int] = field(default_factory=dict)
+    once: dict[int, int] = field(default_factory=dict)
+    states: dict[str, int] = field(default_factory=dict)
+    previous: dict[str, int] = field(default_factory=dict)
+    results: dict[str, int] = field(default_factory=dict)
+    grads: dict[str, int] = field(default_factory=dict)
+    carried: dict[str, int] = field(default_factory=dict)
+    input_gradients: dict[str, int] = field(default_factory=dict)
+    once_gradients: dict[int, int] = field(default_factory=dict)
+    kept: list[int] = field(default_factory=list)
+
+
+def build(step: Step, wanted: Sequence[str], *, differentiate: bool) -> Program:
+    """Schedule a traced step, for inference or with its backward pass.
+
+    Raises:
+        Declined: If the engine has no instruction for something.
+    """
+    cut = partition(step, wanted, differentiate=differentiate)
+    program = Program()
+    memory = program.memory
+    for leaf in (node for node in step.graph.nodes if not node.inputs):
+        _leaf(program, leaf)
+    for name in SECTIONS[:3]:
+        section = getattr(cut, name)
+        targets = _targets(memory, section, name)
+        program.sections[name] = schedule(section.nodes, memory, targets)
+    for name, (_, new) in cut.states.items():
+        program.states[name] = _rows(program, "loop", new, f"state {name}")
+    for name, node in cut.wanted.items():
+        section = "loop" if node in {new for _, new in cut.states.values()} else "after"
+        program.results[name] = _rows(program, section, node, f"result {name}")
+    program.kept = [memory.where[node].array for node in cut.kept if node in memory.where]
+    if differentiate:
+        _backward(program, cut)
+    return program
+
+
+def _leaf(program: Program, leaf: Node) -> None:
+    memory = program.memory
+    name = str(leaf.attrs[0])
+    if leaf.op in ("x", "extra"):
+        memory.where[leaf] = memory.new(name, "rows", leaf.width)
+        program.inputs[name] = memory.where[leaf].array
+    elif leaf.op == "once":
+        memory.where[leaf] = memory.new(f"once {name}", "once", leaf.width)
+        program.once[leaf.attrs[0]] = memory.where[leaf].array
+    elif leaf.op == "state":
+        memory.where[leaf] = memory.new(f"previous {name}", "previous", leaf.width)
+        program.previous[name] = memory.where[leaf].array
+    elif leaf.op == "grad":
+        memory.where[leaf] = memory.new(f"gradient of {name}", "rows", leaf.width)
+        program.grads[name] = memory.where[leaf].array
+    elif leaf.op == "carried":
+        memory.where[leaf] = memory.new(f"carried {name}", "batch", leaf.width)
+        program.carried[name] = memory.where[leaf].array
+
+
+def _targets(memory: Memory, section: Section, name: str) -> dict[Node, Ref]:
+    """Give each stored value an array with all its rows."""
+    return {
+        node: memory.new(f"%{node.number} {node.op}", "rows", node.width)
+        for node in section.stored
+        if node.op not in UNSCHEDULED or (node.op == "concat" and node.rows)
+    }
+
+
+def _rows(program: Program, section: str, node: Node, name: str) -> int:
+    """The array that holds nothing but a value, for all rows; copied where it has none."""
+    memory = program.memory
+    found = memory.find(node)
+    if isinstance(found, Ref) and found.column == 0:
+        array = memory.arrays[found.array]
+        if (array.kind, array.width) == ("rows", node.width) and found.array not in program.inputs.values():
+            return found.array
+    out = memory.new(name, "rows", node.width)
+    operand = found
+    if operand is None:
+        raise Declined(f"{name} is nowhere")
+    program.sections[section].append(Kernel(node.width, (Op("copy", out, (operand,)),)))
+    return out.array
+
+
+def _backward(program: Program, cut: Partition) -> None:
+    memory = program.memory
+    gradients = cut.gradients
+    for name in SECTIONS[3:]:
+        section: Section = getattr(cut, name)
+        again = [node for node in section.nodes if node not in cut.kept]
+        for node in again:
+            if memory.where.get(node) is not None and memory.arrays[memory.where[node].array].kind == "scratch":
+                del memory.where[node]
+        targets = _targets(memory, section, name)
+        if name == "back_loop":
+            for leaf, gradient in gradients.items():
+                if leaf.op == "state" and gradient in again and gradient not in targets:
+                    targets[gradient] = memory.new(f"next {leaf.attrs[0]}", "scratch", leaf.width)
+        program.sections[name] = schedule(again, memory, targets)
+        if name == "back_loop":
+            _carry(program, cut)
+    for leaf, gradient in gradients.items():
+        if leaf.op in ("x", "extra"):
+            name = str(leaf.attrs[0])
+            program.input_gradients[name] = _rows(program, "back_after", gradient, f"gradient of {name}")
+        elif leaf.op == "once":
+            out = memory.new(f"gradient of once {leaf.attrs[0]}", "once", leaf.width)
+            program.once_gradients[leaf.attrs[0]] = out.array
+            shape = leaf.attrs[-1]
+            stride = shape[-1] if len(shape) == 2 else leaf.width
+            _gather(program, gradient, out, stride)
+
+
+def _carry(program: Program, cut: Partition) -> None:
+    """Hand the gradient of each state to the step before, after everything that reads the old one."""
+    memory, instructions = program.memory, program.sections["back_loop"]
+    copies: list[Instruction] = []
+    for name, (leaf, _) in cut.states.items():
+        carried = program.carried[name]
+        gradient = cut.gradients.get(leaf)
+        operand = 0.0 if gradient is None else memory.find(gradient)
+        if operand is None:
+            raise Declined(f"the gradient of {name} is nowhere")
+        if isinstance(operand, Ref) and memory.arrays[operand.array] == memory.arrays[carried]:
+            continue
+        if isinstance(operand, Ref) and memory.arrays[operand.array].name == f"next {name}":
+            if last_read(instructions, carried) <= first_write(instructions, operand.array):
+                redirect(instructions, operand.array, carried)
+                continue
+        copies.append(Kernel(leaf.width, (Op("copy", Ref(carried), (operand,)),)))
+    instructions += copies
+
+
+def _all_rows(program: Program, node: Node) -> Ref:
+    """Where a value lies for all rows at once."""
+    found = program.memory.find(node)
+    if isinstance(found, Ref) and (not found.spread or node.width == 1):
+        if program.memory.arrays[found.array].kind in ("rows", "previous"):
+            return found
+    return Ref(_rows(program, "back_after", node, f"rows of %{node.number}"))
+
+
+def _gather(program: Program, node: Node, out: Ref, stride: int) -> None:
+    """Add a gradient summed over all rows and steps to `out`, which starts at zero."""
+    instructions = program.sections["back_after"]
+    if node.op in ("outer", "total"):
+        a, b = (*(_all_rows(program, source) for source in node.inputs), None)[:2]
+        widths = [source.width for source in node.inputs] + [1]
+        instructions.append(Gather(out, stride, a, widths[0], b, widths[1], add=True))
+    elif node.op == "place":
+        first, _, transposed = node.attrs
+        column = out.column + (first if transposed else first * stride)
+        _gather(program, node.inputs[0], out._replace(column=column), stride)
+    elif node.op == "concat":
+        column = out.column
+        for part in node.inputs:
+            _gather(program, part, out._replace(column=column), stride)
+            column += part.width
+    elif node.op == "add":
+        for source in node.inputs:
+            _gather(program, source, out, stride)
+    elif not (node.op == "expand" and node.inputs[0].op == "const" and not node.inputs[0].attrs[0]):
+        raise Declined(f"the gradient of a parameter is {node.op} of sums over the rows")

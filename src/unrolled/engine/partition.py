@@ -1,0 +1,204 @@
+"""Cut a traced step, and its derivative, by when each value can be computed.
+
+====================  ===========================================================================
+before the loop       what depends on the input and parameters only: once for all steps
+in the loop           what the next state needs
+after the loop        what nothing in the loop needs: read-outs
+backward, before      gradients that do not depend on those of later steps
+backward, in          what the gradient of the state one step earlier needs
+backward, after       gradients of the input and of parameters: once for all steps
+====================  ===========================================================================
+
+What the backward pass needs of the forward values is kept, or computed again where that is cheap.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from unrolled.engine.derive import derive
+from unrolled.engine.graph import CHEAP, COSTLY, GATHERED, Node, depending, reachable
+from unrolled.engine.trace import Step
+
+SHAPES = {"slice", "concat", "expand"}
+"""Operations that only say where a value lies."""
+
+
+@dataclass
+class Section:
+    """What is computed at one of the times.
+
+    Attributes:
+        nodes: What is computed, inputs first; leaves and what is already there left out.
+        stored: Those of them that something later reads.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    stored: list[Node] = field(default_factory=list)
+
+
+@dataclass
+class Partition:
+    """A step cut by time.
+
+    Attributes:
+        states: State name -> the leaf it enters by, and its new value.
+        wanted: Name of a result -> its value at every step.
+        before, loop, after: The forward pass.
+        kept: Forward values that the backward pass reads, leaves aside.
+        back_before, back_loop, back_after: The backward pass; empty without a derivative.
+        gradients: Leaf -> gradient with respect to it.
+    """
+
+    states: dict[str, tuple[Node, Node]]
+    wanted: dict[str, Node]
+    before: Section
+    loop: Section
+    after: Section
+    kept: list[Node] = field(default_factory=list)
+    back_before: Section = field(default_factory=Section)
+    back_loop: Section = field(default_factory=Section)
+    back_after: Section = field(default_factory=Section)
+    gradients: dict[Node, Node] = field(default_factory=dict)
+
+
+def partition(step: Step, wanted: Sequence[str], *, differentiate: bool) -> Partition:
+    """Cut a step.
+
+    Args:
+        step: A traced step.
+        wanted: States, outputs or gates whose values at every step are results.
+        differentiate: Whether the backward pass is wanted too.
+    """
+    named = step.states | step.outputs | step.gates
+    results = {name: named[name] for name in wanted}
+    leaves = {
+        name: step.graph.leaf("state", name, width=node.width) for name, node in step.states.items()
+    }
+    states = {name: (leaves[name], node) for name, node in step.states.items()}
+    roots = [*step.states.values(), *results.values()]
+    nodes = reachable(roots)
+    looping = depending(nodes, leaves.values())
+    in_loop = [n for n in reachable(step.states.values()) if n in looping and n.inputs]
+    afterwards = [n for n in nodes if n in looping and n not in set(in_loop) and n.inputs]
+    before = [n for n in nodes if n not in looping and n.inputs]
+    cut = Partition(states, results, Section(before), Section(in_loop), Section(afterwards))
+    if differentiate:
+        _backwards(cut, step)
+    _store(cut)
+    return cut
+
+
+def _backwards(cut: Partition, step: Step) -> None:
+    graph = step.graph
+    forward = set(graph.nodes)
+    seeds: dict[Node, Node] = {}
+    carried = {}
+    for name, (_, new) in cut.states.items():
+        carried[name] = graph.leaf("carried", name, width=new.width)
+        _seed(step, seeds, new, carried[name])
+    for name, node in cut.wanted.items():
+        if node.rows:
+            _seed(step, seeds, node, graph.leaf("grad", name, width=node.width))
+    cut.gradients = derive(graph, seeds)
+    back = {name: cut.gradients.get(leaf) for name, (leaf, _) in cut.states.items()}
+    roots = [node for node in back.values() if node is not None]
+    everything = reachable(cut.gradients.values())
+    sums = depending(everything, [n for n in everything if n.op in GATHERED])
+    later = depending(everything, carried.values())
+    loop_nodes = [n for n in reachable(roots) if n in later and n.inputs]
+    looped = set(loop_nodes)
+    others = [n for n in everything if n.inputs and n not in forward and n not in looped]
+    others = [n for n in others if n not in sums or n.op in GATHERED]
+    # What the loop reads of the gradients that do not depend on later steps comes before it.
+    early = [n for n in reachable(loop_nodes) if n in set(others)]
+    # Of these, what also needs nothing but element-wise work stays in the loop, which is at hand.
+    light = _light(early)
+    first = [n for n in early if n not in light]
+    loop_nodes = sorted({*loop_nodes, *light}, key=lambda n: n.number)
+    last = [n for n in others if n not in set(early)]
+    needed = [i for n in (*first, *loop_nodes, *last) for i in n.inputs if i in forward]
+    kept = _keep(cut, needed, forward)
+    available = {*kept, *(new for _, new in cut.states.values())}
+    cut.kept = sorted(kept, key=lambda n: n.number)
+    cut.back_before = Section(_with_recomputed(first, available, forward | light))
+    cut.back_loop = Section(_with_recomputed(loop_nodes, available, forward))
+    done = {*cut.back_before.nodes, *cut.back_loop.nodes}
+    cut.back_after = Section(
+        [n for n in _with_recomputed(last, available, forward) if n in forward or n not in done]
+    )
+
+
+def _seed(step: Step, seeds: dict[Node, Node], node: Node, seed: Node) -> None:
+    seeds[node] = step.graph.apply("add", seeds[node], seed) if node in seeds else seed
+
+
+def _light(nodes: Sequence[Node]) -> set[Node]:
+    """Those that are element-wise all the way down from what is at hand."""
+    light: set[Node] = set()
+    for node in nodes:
+        plain = node.op in CHEAP or node.op in COSTLY or node.op in SHAPES
+        if plain and all(i in light or i not in nodes for i in node.inputs):
+            light.add(node)
+    return light
+
+
+def _keep(cut: Partition, needed: Iterable[Node], forward: set[Node]) -> set[Node]:
+    """Choose the forward values to keep: as few numbers as let the rest be computed again cheaply."""
+    free = {new for _, new in cut.states.values()}
+    kept: set[Node] = set()
+
+    def lacking(node: Node, kept: set[Node]) -> set[Node]:
+        """What would have to be kept so that `node` is at hand in the backward pass."""
+        if not node.inputs or not node.rows or node in free or node in kept:
+            return set()
+        if node.op in ("slice", "expand"):
+            return lacking(node.inputs[0], kept)
+        if node.op in SHAPES or node.op in CHEAP:
+            more = set().union(*(lacking(source, kept) for source in node.inputs))
+            if node.op in SHAPES or sum(n.width for n in more) < node.width:
+                return more
+        elif node.op in COSTLY and all(not lacking(source, kept) for source in node.inputs):
+            return set()
+        return {node}
+
+    for node in sorted(set(needed), key=lambda n: n.number):
+        kept |= lacking(node, kept)
+    return kept
+
+
+def _with_recomputed(nodes: Sequence[Node], available: set[Node], again: set[Node]) -> list[Node]:
+    """Add to backward nodes those that are computed again for them."""
+    found: dict[int, Node] = {}
+    waiting = list(nodes)
+    own = set(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node.number in found or not node.inputs:
+            continue
+        if node not in own and (node not in again or node in available):
+            continue
+        found[node.number] = node
+        waiting += node.inputs
+    return [found[number] for number in sorted(found)]
+
+
+def _store(cut: Partition) -> None:
+    """Say of each section what others read."""
+    forward = [cut.before, cut.loop, cut.after]
+    backward = [cut.back_before, cut.back_loop, cut.back_after]
+    results = {*cut.wanted.values(), *(new for _, new in cut.states.values()), *cut.kept}
+    ends = {gradient for leaf, gradient in cut.gradients.items() if leaf.op != "state"}
+    for sections, ends in ((forward, results), (backward, ends)):
+        for place, section in enumerate(sections):
+            read = {*ends, *(_base(i) for n in section.nodes if n.op in GATHERED for i in n.inputs)}
+            for other in sections[place + 1 :]:
+                own = set(other.nodes)
+                read |= {_base(i) for n in other.nodes for i in n.inputs if i not in own}
+            section.stored = [n for n in section.nodes if n in read]
+
+
+def _base(node: Node) -> Node:
+    """The value that a slice or repetition is of."""
+    while node.op in ("slice", "expand"):
+        node = node.inputs[0]
+    return node

@@ -1,0 +1,227 @@
+"""Trace a cell's step into a graph, with the batch symbolic: one trace serves every batch and length.
+
+torch's ``make_fx`` records the ATen operations of one step on fake tensors whose only symbolic size
+is the batch. What needs parameters alone stays a torch graph, evaluated once a call with its
+derivative left to autograd; the rest is written into a :class:`~unrolled.engine.graph.Graph`. What
+cannot be said there is declined with a reason, and the reference engine runs the cell.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._guards import Source
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import (
+    DimDynamic,
+    GuardOnDataDependentSymNode,
+    ShapeEnv,
+)
+
+from unrolled.engine.cell import Cell, bind, recording_gates
+from unrolled.engine.check import check_results
+from unrolled.engine.graph import Graph, Node
+from unrolled.engine.lower import Declined, Lowering
+
+BATCH_HINT = 7919
+"""A batch nobody has, so that a size that equals it by chance is not taken for it."""
+
+
+@dataclass
+class Step:
+    """A traced step.
+
+    Attributes:
+        graph: All nodes.
+        states: The new states, by name, in order.
+        outputs: The outputs, by name, in order.
+        gates: What ``step`` named for the inspectors.
+        once: From all parameters and buffers (in the order of ``named``), what the graph's
+            ``once`` leaves hold: leaf k its k-th result.
+        named: Names of the parameters and buffers.
+    """
+
+    graph: Graph
+    states: dict[str, Node]
+    outputs: dict[str, Node]
+    gates: dict[str, Node]
+    once: fx.GraphModule
+    named: list[str]
+    joined: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    """Further ``once`` leaves: (axis, leaves) joined along the axis."""
+
+    def constants(self, cell: Cell) -> list[Tensor]:
+        """Compute what the ``once`` leaves hold, autograd following."""
+        tensors = dict(cell.named_parameters()) | dict(cell.named_buffers())
+        values = list(self.once(*(tensors[name] for name in self.named)))
+        for axis, leaves in self.joined:
+            values.append(torch.cat([values[leaf] for leaf in leaves], axis))
+        return values
+
+
+class _Lifted(nn.Module):
+    """A cell whose ``step`` is called through ``forward``, so that its parameters can be replaced."""
+
+    def __init__(self, cell: Cell) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        return self.cell.step(*args, **kwargs)
+
+
+class _Name(str):
+    """A name that may also be called for: torch 2.13 reads a source's name, torch 2.10 calls it."""
+
+    def __call__(self) -> str:
+        return str(self)
+
+
+class _Batch(Source):
+    """Where the batch size comes from, as torch's symbolic shapes want to know."""
+
+    @property
+    def name(self) -> str:
+        return _Name("batch")
+
+
+def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
+    """Trace a cell's step.
+
+    Args:
+        cell: The cell.
+        extras: Width of each further input.
+        dtype: Of inputs and states.
+
+    Raises:
+        Declined: If the step does what a compiled loop cannot; the sentence says what.
+        RuntimeError: If ``step`` returns the wrong number or shape of results.
+    """
+    if any(not isinstance(width, int) for width in cell.state_sizes.values()):
+        raise Declined("its states have several dimensions")
+    if cell.delays:
+        raise Declined("it asks for older states")
+    cell = bind(cell, {})  # tracing puts other tensors into its modules; another thread may be using them
+    tensors = {**dict(cell.named_parameters()), **dict(cell.named_buffers())}
+    shapes = ShapeEnv(duck_shape=False)
+    fake = FakeTensorMode(shape_env=shapes)
+    symbol = shapes.create_symbol(BATCH_HINT, _Batch(), dynamic_dim=DimDynamic.DYNAMIC)
+    batch = shapes.create_symintnode(symbol, hint=BATCH_HINT, source=_Batch())
+    widths = {"x": cell.input_size, **cell.state_sizes, **extras}
+    with fake:
+        rows = {name: torch.empty(batch, width, dtype=dtype) for name, width in widths.items()}  # pyright: ignore
+    given = [fake.from_tensor(t.detach(), static_shapes=True) for t in tensors.values()]
+    lifted = _Lifted(cell)
+    found: dict[str, list[str]] = {}
+
+    def step(rows: dict[str, Tensor], given: list[Tensor]) -> list[Tensor]:
+        values = {f"cell.{name}": value for name, value in zip(tensors, given, strict=True)}
+        positional = [rows["x"], *(rows[name] for name in cell.state_names)]
+        further = {name: rows[name] for name in extras}
+        with torch.no_grad(), recording_gates() as gates:
+            results = torch.func.functional_call(lifted, values, tuple(positional), further)
+        found["gates"] = list(gates)
+        return [*check_results(cell, results, batch), *gates.values()]  # pyright: ignore
+
+    try:
+        with fake:
+            traced = make_fx(step)(rows, given)
+    except GuardOnDataDependentSymNode:
+        raise Declined("it branches on the value of a tensor") from None
+    if shapes.guards:
+        raise Declined("it branches on the size of the batch")
+    return _write(cell, traced, list(widths), list(tensors), found["gates"], batch)
+
+
+def _write(
+    cell: Cell,
+    traced: fx.GraphModule,
+    rows: list[str],
+    named: list[str],
+    gates: list[str],
+    batch: Any,
+) -> Step:  # noqa: ANN401
+    graph = Graph()
+    inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
+    kept = _Once(graph, traced, inputs[len(rows) :])
+    lowering = Lowering(graph, batch, kept.leaf)
+    for name, node in zip(rows, inputs, strict=False):
+        kind = "x" if name == "x" else "state" if name in cell.state_names else "extra"
+        lowering.known[node] = graph.leaf(kind, name, width=node.meta["val"].shape[1])
+    for node in traced.graph.nodes:
+        if node.op == "call_function" and _has_rows(node, lowering.known, batch):
+            lowering.lower(node)
+    (output,) = (node for node in traced.graph.nodes if node.op == "output")
+    names = [*cell.state_names, *cell.output_names, *gates]
+    values = [
+        graph.expand(
+            lowering.row(node), node.meta["val"].shape[1] if node.meta["val"].dim() == 2 else 1
+        )
+        for node in output.args[0]
+    ]
+    results = dict(zip(names[: len(names) - len(gates)], values, strict=False))
+    return Step(
+        graph=graph,
+        states={name: results[name] for name in cell.state_names},
+        outputs={name: results[name] for name in cell.output_names},
+        gates=dict(zip(gates, values[len(values) - len(gates) :], strict=True)),
+        once=kept.module(),
+        named=named,
+    )
+
+
+def _has_rows(node: fx.Node, known: Mapping[fx.Node, Any], batch: Any) -> bool:  # noqa: ANN401
+    """Whether an operation's result depends on the rows, or is as long as the batch."""
+    if node.target is torch.ops.aten.sym_size.int:
+        return False
+    if any(source in known for source in node.all_input_nodes):
+        return True
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and any(size is batch or size == batch for size in value.shape)
+
+
+def _turns(node: fx.Node) -> bool:
+    """Whether an operation is the transposition of a matrix."""
+    aten = torch.ops.aten
+    if node.target is aten.t.default:
+        return True
+    return node.target is aten.permute.default and node.args[1] == [1, 0]
+
+
+class _Once:
+    """The torch graph of what depends on parameters alone."""
+
+    def __init__(self, graph: Graph, traced: fx.GraphModule, parameters: list[fx.Node]) -> None:
+        self.graph = graph
+        self.traced = traced
+        self.parameters = parameters
+        self.kept: dict[fx.Node, Node] = {}
+
+    def leaf(self, node: fx.Node) -> tuple[Node, bool]:
+        """Give the leaf that stands for a value, and whether it holds it transposed."""
+        transposed = False
+        while _turns(node):
+            node, transposed = node.args[0], not transposed  # pyright: ignore
+        if node not in self.kept:
+            shape = tuple(int(size) for size in node.meta["val"].shape)
+            width = node.meta["val"].numel()
+            self.kept[node] = self.graph.leaf(
+                "once", len(self.kept), shape, width=width, rows=False
+            )
+        return self.kept[node], transposed
+
+    def module(self) -> fx.GraphModule:
+        """Build the torch graph: parameters -> the kept values."""
+        graph = fx.Graph()
+        copied = {node: graph.placeholder(node.name) for node in self.parameters}
+        for node in self.traced.graph.nodes:
+            if node.op in ("get_attr", "call_function") and all(
+                n in copied for n in node.all_input_nodes
+            ):
+                copied[node] = graph.node_copy(node, copied.__getitem__)
+        graph.output([copied[node] for node in self.kept])
+        graph.eliminate_dead_code()
+        return fx.GraphModule(self.traced, graph)

@@ -1,0 +1,42 @@
+"""Packed sequences as padded ones and back. N rows in all steps together."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+
+@dataclass
+class Unpacked:
+    """A packed sequence laid out by step and row, rows in the order of whoever packed it.
+
+    Attributes:
+        x: (T, B, I), zero past a row's end.
+        lengths: Steps of each row (B,).
+        packed: What it was made from.
+        places: Step and row of each of the N packed rows, (N,) each.
+    """
+
+    x: Tensor
+    lengths: Tensor
+    packed: PackedSequence
+    places: tuple[Tensor, Tensor]
+
+    def pack(self, y: Tensor) -> PackedSequence:
+        """Pack (T, B, n) as the input was."""
+        return self.packed._replace(data=y[self.places])
+
+
+def unpack(packed: PackedSequence) -> Unpacked:
+    """Lay a packed sequence out by step and row."""
+    data, sizes, order, _ = packed
+    steps, batch = len(sizes), int(sizes[0])
+    running = torch.arange(batch) < sizes[:, None]
+    lengths = running.sum(0)
+    time, row = (place.to(data.device) for place in running.nonzero(as_tuple=True))
+    if order is not None:
+        row = order[row]
+        lengths = lengths.index_copy(0, order.to(lengths.device), lengths)
+    x = data.new_zeros(steps, batch, *data.shape[1:]).index_put((time, row), data)
+    return Unpacked(x, lengths, packed, (time, row))

@@ -1,0 +1,262 @@
+"""The traced graph and its derivative, evaluated with torch, against the cell itself and autograd."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+import unrolled as ur
+from cases import CASES, NAMES
+from unrolled.engine.derive import derive
+from unrolled.engine.graph import Node, depending, reachable
+from unrolled.engine.lower import Declined
+from unrolled.engine.rewrite import rewrite
+from unrolled.engine.trace import trace
+
+EVALUATE = {
+    "neg": torch.neg, "abs": torch.abs, "exp": torch.exp, "expm1": torch.expm1, "log": torch.log,
+    "log1p": torch.log1p, "sqrt": torch.sqrt, "rsqrt": torch.rsqrt, "reciprocal": torch.reciprocal,
+    "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "erf": torch.erf,
+    "softplus": lambda a: functional.softplus(a, threshold=1e9), "sin": torch.sin, "cos": torch.cos,
+    "sign": torch.sign, "floor": torch.floor, "ceil": torch.ceil, "round": torch.round,
+    "trunc": torch.trunc, "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div,
+    "min": torch.minimum, "max": torch.maximum, "pow": torch.pow,
+    "sigmoid_grad": lambda g, y: g * y * (1 - y), "tanh_grad": lambda g, y: g * (1 - y * y),
+    "where": lambda c, a, b: torch.where(c != 0, a, b),
+}  # fmt: skip
+
+
+def evaluate(nodes: list[Node], leaves: dict[Node, torch.Tensor]) -> dict[Node, torch.Tensor]:
+    """Compute all nodes for one step."""
+    values = dict(leaves)
+    for node in nodes:
+        a = [values[i] for i in node.inputs]
+        if node in values:
+            continue
+        if node.op == "const":
+            values[node] = torch.tensor([node.attrs[0]], dtype=torch.float64)
+        elif node.op == "matmul":
+            values[node] = a[0] @ (a[1].T if node.attrs[0] else a[1])
+        elif node.op == "slice":
+            values[node] = a[0][..., slice(*node.attrs)]
+        elif node.op == "concat":
+            values[node] = torch.cat([p.expand(3, p.shape[-1]) if node.rows else p for p in a], -1)
+        elif node.op == "expand":
+            values[node] = a[0].expand(*a[0].shape[:-1], node.width)
+        elif node.op in ("sum", "amax"):
+            values[node] = getattr(torch, node.op)(a[0], -1, keepdim=True)
+        elif node.op == "part":
+            first, last, transposed, _ = node.attrs
+            values[node] = a[0][:, first:last] if transposed else a[0][first:last]
+        elif node.op == "place":
+            first, last, transposed = node.attrs
+            source = next(n for n in leaves if n.op == "once" and n.width == node.width)
+            values[node] = torch.zeros(source.attrs[-1], dtype=torch.float64)
+            (values[node][:, first:last] if transposed else values[node][first:last]).copy_(a[0])
+        elif node.op == "outer":
+            values[node] = a[0].T @ a[1]
+        elif node.op == "total":
+            values[node] = a[0].sum(0)
+        elif node.op in ("eq", "ne", "lt", "le", "gt", "ge"):
+            values[node] = getattr(torch, node.op)(*a).double()
+        else:
+            values[node] = EVALUATE[node.op](*a)
+    return values
+
+
+def check(cell: ur.Cell, extras: dict[str, torch.Tensor] | None = None, rewritten: bool = True) -> None:
+    """Compare one step and all its gradients."""
+    extras = extras or {}
+    step = trace(cell, {k: v.shape[1] for k, v in extras.items()}, torch.float64)
+    step = rewrite(step) if rewritten else step
+    rows = 3
+    x = torch.randn(rows, cell.input_size, dtype=torch.float64, requires_grad=True)
+    states = {
+        k: torch.randn(rows, w, dtype=torch.float64, requires_grad=True)
+        for k, w in cell.state_sizes.items()
+    }
+    results = cell.step(x, *states.values(), **extras)
+    results = results if isinstance(results, tuple) else (results,)
+    named = {**dict(cell.named_parameters()), **dict(cell.named_buffers())}
+    once = step.constants(cell)
+    given = {"x": x, **states, **extras}
+    wanted = {**step.states, **step.outputs}
+    weights = {
+        name: torch.randn(rows, node.width, dtype=torch.float64) for name, node in wanted.items()
+    }
+    seeds: dict[Node, Node] = {}
+    leaves: dict[Node, torch.Tensor] = {}
+    for name, node in wanted.items():
+        seed = step.graph.leaf("grad", name, width=node.width)
+        leaves[seed] = weights[name]
+        seeds[node] = step.graph.apply("add", seeds[node], seed) if node in seeds else seed
+    gradients = derive(step.graph, seeds)
+    for node in step.graph.nodes:
+        if node.op in ("x", "state", "extra"):
+            leaves[node] = given[node.attrs[0]].detach()
+        elif node.op == "once":
+            leaves[node] = once[node.attrs[0]].detach()
+    values = evaluate(reachable([*wanted.values(), *gradients.values()]), leaves)
+    for node, result in zip(wanted.values(), results, strict=True):
+        torch.testing.assert_close(values[node], result.detach(), rtol=1e-8, atol=1e-8)
+    loss = sum((r * w).sum() for r, w in zip(results, weights.values(), strict=True))
+    inputs = {"x": x, **states, **named}
+    expected = torch.autograd.grad(
+        loss, list(inputs.values()), allow_unused=True, retain_graph=True
+    )
+    found = {name: torch.zeros_like(tensor) for name, tensor in inputs.items()}
+    for leaf, gradient in gradients.items():
+        if leaf.op in ("x", "state"):
+            found[leaf.attrs[0]] += values[gradient]
+        elif leaf.op == "once":
+            given = once[leaf.attrs[0]]
+            shares = torch.autograd.grad(
+                given,
+                list(named.values()),
+                values[gradient].reshape(given.shape),
+                allow_unused=True,
+            )
+            for name, share in zip(named, shares, strict=True):
+                found[name] += 0 if share is None else share
+    for (name, gradient), wanted_gradient in zip(found.items(), expected, strict=True):
+        wanted_gradient = torch.zeros_like(gradient) if wanted_gradient is None else wanted_gradient
+        torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-8, atol=1e-8, msg=name)
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.name != "delays"], ids=[n for n in NAMES if n != "delays"]
+)
+def test_cells_of_the_table(case):
+    extras = {k: v[0] if v.dim() == 3 else v for k, v in case.extras(1, 3, 4).items()}
+    cell = case.build()
+    if "t" in cell.extra_names:
+        extras["t"] = torch.full((3, 1), 2.0, dtype=torch.float64)
+    check(cell, {name: extras[name] for name in cell.extra_names})
+
+
+class Formula(ur.Cell):
+    """h' = f(W_x x + W_h h, h, w): any formula of three rows."""
+
+    def __init__(self, formula, width=4):
+        super().__init__(3, width)
+        self.formula = formula
+        self.x = torch.nn.Linear(3, width)
+        self.h = torch.nn.Linear(width, width, bias=False)
+        self.w = torch.nn.Parameter(torch.rand(width) + 0.5)
+
+    def step(self, x, h):
+        return self.formula(self.x(x) + self.h(h), h, self.w)
+
+
+FORMULAS = {
+    "activations": lambda z, h, w: functional.gelu(z) + functional.silu(h) * functional.softplus(z),
+    "more activations": lambda z, h, w: (
+        functional.elu(z) + functional.leaky_relu(h) - functional.mish(z)
+    ),
+    "hard ones": lambda z, h, w: (
+        functional.hardtanh(z) + functional.hardsigmoid(h) * functional.relu6(z)
+    ),
+    "still more": lambda z, h, w: (
+        functional.selu(z) + functional.celu(h) + functional.logsigmoid(z)
+    ),
+    "gelu tanh": lambda z, h, w: functional.gelu(z, approximate="tanh") + functional.hardswish(h),
+    "softsign": lambda z, h, w: functional.softsign(z) + functional.tanhshrink(h),
+    "softmax": lambda z, h, w: z.softmax(-1) + h.log_softmax(-1) * w,
+    "logsumexp": lambda z, h, w: h * z.logsumexp(-1, keepdim=True),
+    "norms": lambda z, h, w: functional.layer_norm(z, (4,)) + functional.rms_norm(h, (4,), w),
+    "statistics": lambda z, h, w: (
+        z - z.mean(-1, keepdim=True) / (h.var(-1, keepdim=True) + 1).sqrt()
+    ),
+    "length one": lambda z, h, w: functional.normalize(z, dim=-1) * h.norm(dim=-1, keepdim=True),
+    "extremes": lambda z, h, w: (
+        torch.maximum(z, h) - torch.minimum(z, w) + z.amax(-1, keepdim=True)
+    ),
+    "bounds": lambda z, h, w: z.clamp(-0.5, 0.5) + h.clamp(min=0) + (z * h).clamp(max=0.1),
+    "choices": lambda z, h, w: torch.where(z > h, z * w, h) + (z <= 0) * h + (z.abs() != h) * 0.5,
+    "powers": lambda z, h, w: z**2 + h**3 + z.abs() ** 1.5 + (h.abs() + 0.1) ** w,
+    "exponentials": lambda z, h, w: (
+        (-z.abs()).exp() + torch.expm1(-h * h) + (z.abs() + 1).log() + torch.log1p(h * h)
+    ),
+    "roots": lambda z, h, w: (
+        (z * z + 1).sqrt() + (h * h + 1).rsqrt() + 1 / (z * z + 2) + (z / 3).erf()
+    ),
+    "circle": lambda z, h, w: z.sin() * h.cos() + z.sign() * w,
+    "logic": lambda z, h, w: torch.where((z > 0) & ~(h > 0) | (z > 1), z, h),
+    "parts": lambda z, h, w: (
+        torch.cat([z[:, 1:], h[:, :1]], -1) + z.flip(-1) * h[:, ::2].repeat(1, 1).sum(-1, True)
+    ),
+    "stack": lambda z, h, w: torch.cat(
+        [z[:, :2] * h[:, 2:], torch.zeros(z.shape[0], 2, dtype=z.dtype)], -1
+    ),
+    "one of them": lambda z, h, w: z * h[:, 1].unsqueeze(-1) + z.select(-1, 2)[:, None],
+    "constants": lambda z, h, w: 1 - z + 2 * h - w / 3 + torch.ones_like(h) * 0.5,
+    "alpha": lambda z, h, w: torch.add(z, h, alpha=0.3) - torch.sub(h, w, alpha=2),
+    "lerp": lambda z, h, w: torch.lerp(h, z, z.sigmoid()) + torch.addcmul(z, h, z, value=0.5),
+    "glu": lambda z, h, w: functional.glu(torch.cat([z, h], -1)),
+    "matrix of parameters": lambda z, h, w: h @ torch.outer(w, w) + z @ torch.diag(w).T,
+    "in place": lambda z, h, w: (z * h).add_(w).tanh_(),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_formulas(name, rewritten):
+    torch.manual_seed(1)
+    check(Formula(FORMULAS[name]).double(), rewritten=rewritten)
+
+
+class GateByGate(ur.Cell):
+    """A GRU whose gates each have a matrix of their own, of x and h side by side."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        for gate in "rzn":
+            setattr(self, gate, torch.nn.Linear(input_size + hidden_size, hidden_size))
+
+    def step(self, x, h):
+        both = torch.cat([x, h], -1)
+        r, z = self.r(both).sigmoid(), self.z(both).sigmoid()
+        n = self.n(torch.cat([x, r * h], -1)).tanh()
+        return (1 - z) * n + z * h
+
+
+def test_products_are_split_and_joined():
+    check(GateByGate(3, 4).double())
+    step = rewrite(trace(GateByGate(3, 4), {}, torch.float32))
+    products = [node for node in reachable(step.states.values()) if node.op == "matmul"]
+    looping = depending(reachable(step.states.values()), [n for n in step.graph.nodes if n.op == "state"])
+    assert len([p for p in products if p in looping]) == 3
+    assert all(p.inputs[0].op != "concat" for p in products)
+
+
+def branch(z, h, w):
+    return z if z.sum() > 0 else h
+
+
+DECLINED = {
+    "a branch on a value": (branch, "branches on the value"),
+    "a branch on the batch": (
+        lambda z, h, w: z if z.shape[0] > 5 else h,
+        "branches on the size of the batch",
+    ),
+    "random": (lambda z, h, w: z + torch.randn_like(h), "random numbers"),
+    "dropout": (lambda z, h, w: functional.dropout(z), "random numbers"),
+    "across rows": (lambda z, h, w: z - z.mean(0), "across the rows"),
+    "all": (lambda z, h, w: z / z.sum(), "across the rows"),
+    "reversed rows": (lambda z, h, w: z.flip(0), "across the rows"),
+    "columns": (lambda z, h, w: (torch.outer(w, w) @ h.T).T, "rows into columns"),
+    "in place of a state": (lambda z, h, w: h.mul_(0.5) + z, "in place that has another name"),
+    "in place of a part": (
+        lambda z, h, w: z.clone()[:, :2].mul_(2).sum(-1, True) + z,
+        "in place that",
+    ),
+    "one row": (lambda z, h, w: z + h[:1], "a part of the batch|across the rows"),
+    "cumulative": (lambda z, h, w: z.cumsum(-1), "cumsum, which the compiler does not know"),
+    "rows by rows": (lambda z, h, w: z @ (h.T @ h), "rows into columns"),
+}
+
+
+@pytest.mark.parametrize("name", DECLINED)
+def test_declined_with_a_reason(name):
+    formula, words = DECLINED[name]
+    with pytest.raises(Declined, match=words):
+        trace(Formula(formula), {}, torch.float32)
