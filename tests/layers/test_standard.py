@@ -128,7 +128,9 @@ def test_relu_and_positional_arguments():
         home.RNN(INPUTS, HIDDEN, 2, "relu", True, False, 0.0, True).double() for home in (nn, ur)
     )
     ours.load_state_dict(theirs.state_dict())
-    compare(theirs, ours, torch.randn(STEPS, BATCH, INPUTS, dtype=torch.float64, requires_grad=True))
+    compare(
+        theirs, ours, torch.randn(STEPS, BATCH, INPUTS, dtype=torch.float64, requires_grad=True)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -149,7 +151,9 @@ def test_frozen_parameters_get_no_gradient(kind):
     for layer in (theirs, ours):
         layer.weight_hh_l0.requires_grad_(False)
         layer.bias_ih_l1.requires_grad_(False)
-        sum(part.square().sum() for part in parts(layer(torch.ones(STEPS, BATCH, INPUTS).double()))).backward()
+        sum(
+            part.square().sum() for part in parts(layer(torch.ones(STEPS, BATCH, INPUTS).double()))
+        ).backward()
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert (a.grad is None) == (b.grad is None)
         assert a.grad is None or torch.allclose(a.grad, b.grad, rtol=0, atol=1e-12)

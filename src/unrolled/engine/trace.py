@@ -55,7 +55,7 @@ class Step:
 
     def constants(self, cell: Cell) -> list[Tensor]:
         """Compute what the ``once`` leaves hold, autograd following."""
-        tensors = dict(cell.named_parameters()) | dict(cell.named_buffers())
+        tensors = _tensors(cell)
         values = list(self.once(*(tensors[name] for name in self.named)))
         for axis, leaves in self.joined:
             values.append(torch.cat([values[leaf] for leaf in leaves], axis))
@@ -105,7 +105,7 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
     if cell.delays:
         raise Declined("it asks for older states")
     cell = bind(cell, {})  # tracing puts other tensors into its modules; another thread may be using them
-    tensors = {**dict(cell.named_parameters()), **dict(cell.named_buffers())}
+    tensors = _tensors(cell)
     shapes = ShapeEnv(duck_shape=False)
     fake = FakeTensorMode(shape_env=shapes)
     symbol = shapes.create_symbol(BATCH_HINT, _Batch(), dynamic_dim=DimDynamic.DYNAMIC)
@@ -122,7 +122,9 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
         positional = [rows["x"], *(rows[name] for name in cell.state_names)]
         further = {name: rows[name] for name in extras}
         with torch.no_grad(), recording_gates() as gates:
-            results = torch.func.functional_call(lifted, values, tuple(positional), further)
+            results = torch.func.functional_call(
+                lifted, values, tuple(positional), further, tie_weights=False
+            )
         found["gates"] = list(gates)
         return [*check_results(cell, results, batch), *gates.values()]  # pyright: ignore
 
@@ -134,6 +136,12 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
     if shapes.guards:
         raise Declined("it branches on the size of the batch")
     return _write(cell, traced, list(widths), list(tensors), found["gates"], batch)
+
+
+def _tensors(cell: Cell) -> dict[str, Tensor]:
+    """All parameters and buffers by name; one that has two names, as tied weights have, twice."""
+    parameters = dict(cell.named_parameters(remove_duplicate=False))
+    return parameters | dict(cell.named_buffers(remove_duplicate=False))
 
 
 def _write(
