@@ -10,11 +10,16 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import unrolled as ur
 
 
-def failure(call):
+def failure(call, *args):
     """The type and words of the exception a call raises."""
     with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is what is compared
-        call()
+        call(*args)
     return type(caught.value), str(caught.value)
+
+
+def failures(call):
+    """The exceptions that a call raises with our classes and with torch.nn's."""
+    return failure(call, ur), failure(call, nn)
 
 
 def states(kind, *shape, dtype=torch.float32, device="cpu"):
@@ -42,12 +47,12 @@ ARGUMENTS = [
 
 @pytest.mark.parametrize(("args", "kwargs"), ARGUMENTS)
 def test_arguments(kind, args, kwargs):
-    ours, theirs = (failure(lambda: getattr(home, kind)(*args, **kwargs)) for home in (ur, nn))
+    ours, theirs = failures(lambda home: getattr(home, kind)(*args, **kwargs))
     assert ours == theirs
 
 
 def test_unknown_arguments(kind):
-    ours, theirs = (failure(lambda: getattr(home, kind)(3, 4, depth=2)) for home in (ur, nn))
+    ours, theirs = failures(lambda home: getattr(home, kind)(3, 4, depth=2))
     assert ours[0] is theirs[0] is TypeError
     assert "depth" in ours[1]
 
@@ -57,7 +62,8 @@ def test_nonlinearity():
         lambda home: home.RNN(3, 4, nonlinearity="sigmoid"),
         lambda home: home.RNNCell(3, 4, nonlinearity="sigmoid")(torch.zeros(2, 3)),
     ):
-        assert failure(lambda: build(ur)) == failure(lambda: build(nn))  # noqa: B023
+        ours, theirs = failures(build)
+        assert ours == theirs
 
 
 def test_dropout_without_a_layer_above_is_warned_of(kind):
@@ -89,27 +95,22 @@ INPUTS = {
 
 @pytest.mark.parametrize("case", INPUTS)
 def test_inputs(kind, case):
-    ours, theirs = (
-        failure(lambda: getattr(home, kind)(3, 4, 2)(*INPUTS[case](kind))) for home in (ur, nn)
-    )
+    ours, theirs = failures(lambda home: getattr(home, kind)(3, 4, 2)(*INPUTS[case](kind)))
     assert ours == theirs
 
 
-def test_projected_states():
-    for h, c in ((4, 4), (2, 2)):
-        given = (torch.zeros(2, 2, h), torch.zeros(2, 2, c))
-        ours, theirs = (
-            failure(lambda: home.LSTM(3, 4, 2, proj_size=2)(X, given))  # noqa: B023
-            for home in (ur, nn)
-        )
-        assert ours == theirs
+@pytest.mark.parametrize("width", [2, 4])
+def test_projected_states(width):
+    given = (torch.zeros(2, 2, width), torch.zeros(2, 2, width))
+    ours, theirs = failures(lambda home: home.LSTM(3, 4, 2, proj_size=2)(X, given))
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_states_of_another_dtype(kind, dtype):
     # torch names a matrix product deep inside, or oneDNN; we name the tensors.
     call = (X, states(kind, 2, 2, 4, dtype=dtype))
-    ours, theirs = (failure(lambda: getattr(home, kind)(3, 4, 2)(*call)) for home in (ur, nn))
+    ours, theirs = failures(lambda home: getattr(home, kind)(3, 4, 2)(*call))
     assert ours[0] is theirs[0] is RuntimeError
     assert "found input tensor with torch.float32 and hidden tensor with" in ours[1]
 
@@ -119,10 +120,12 @@ def test_the_number_of_states():
         ur.LSTM(3, 4)(X, [torch.zeros(1, 2, 4)] * 3)
     with pytest.raises(RuntimeError, match="lstm_cell expects two hidden states"):
         ur.LSTMCell(3, 4)(X[0], [torch.zeros(2, 4)] * 3)
-    given = (torch.zeros(1, 2, 4),)
-    for kind in ("RNN", "GRU"):
-        ours, theirs = (failure(lambda: getattr(h, kind)(3, 4)(X, given)) for h in (ur, nn))  # noqa: B023
-        assert ours == theirs
+
+
+@pytest.mark.parametrize("name", ["RNN", "GRU"])
+def test_a_tuple_where_there_is_one_state(name):
+    ours, theirs = failures(lambda home: getattr(home, name)(3, 4)(X, (torch.zeros(1, 2, 4),)))
+    assert ours == theirs
 
 
 def test_packed_sequences(kind):
@@ -133,10 +136,8 @@ def test_packed_sequences(kind):
             torch.zeros(5, 3, width, dtype=dtype), torch.tensor([2, 5, 3]), enforce_sorted=False
         )
 
-    call = (packed(4),)
-    assert failure(lambda: ours(*call))[0] is failure(lambda: theirs(*call))[0] is RuntimeError
-    call = (packed(3), states(kind, 2, 2, 4))
-    assert failure(lambda: ours(*call))[0] is failure(lambda: theirs(*call))[0] is RuntimeError
+    for call in ((packed(4),), (packed(3), states(kind, 2, 2, 4))):
+        assert failure(ours, *call)[0] is failure(theirs, *call)[0] is RuntimeError
     with pytest.raises(ValueError, match="does not match weight dtype"):
         ours(packed(3, torch.float64))
     with pytest.raises(ValueError, match="knows its lengths"):
@@ -174,18 +175,17 @@ CELL_INPUTS = {
 @pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
 @pytest.mark.parametrize("case", CELL_INPUTS)
 def test_cells(name, case):
-    ours, theirs = (
-        failure(lambda: getattr(home, name)(3, 4)(*CELL_INPUTS[case](name))) for home in (ur, nn)
-    )
+    ours, theirs = failures(lambda home: getattr(home, name)(3, 4)(*CELL_INPUTS[case](name)))
     assert ours == theirs
 
 
 @pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
 def test_cells_and_dtypes(name):
-    for call in ((X[0].double(),), (X[0].long(),), (X[0], states(name, 2, 4, dtype=torch.float64))):
-        ours, theirs = (failure(lambda: getattr(h, name)(3, 4)(*call)) for h in (ur, nn))  # noqa: B023
-        assert ours[0] is theirs[0] is RuntimeError
-        assert "not the same dtype" in ours[1]
+    ours, theirs = (getattr(home, name)(3, 4) for home in (ur, nn))
+    double = states(name, 2, 4, dtype=torch.float64)
+    for call in ((X[0].double(),), (X[0].long(),), (X[0], double)):
+        assert failure(ours, *call)[0] is failure(theirs, *call)[0] is RuntimeError
+        assert "not the same dtype" in failure(ours, *call)[1]
 
 
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"])
