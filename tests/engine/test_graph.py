@@ -2,52 +2,27 @@
 
 import pytest
 import torch
+from cases import TRACED
 from torch.nn import functional
 
 import unrolled as ur
-from cases import CASES, NAMES
 from unrolled.engine.derive import derive
 from unrolled.engine.graph import Node, depending, reachable
+from unrolled.engine.interpret import compute
 from unrolled.engine.lower import Declined
 from unrolled.engine.rewrite import rewrite
 from unrolled.engine.trace import trace
 
-EVALUATE = {
-    "neg": torch.neg, "abs": torch.abs, "exp": torch.exp, "expm1": torch.expm1, "log": torch.log,
-    "log1p": torch.log1p, "sqrt": torch.sqrt, "rsqrt": torch.rsqrt, "reciprocal": torch.reciprocal,
-    "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "erf": torch.erf,
-    "softplus": lambda a: functional.softplus(a, threshold=1e9), "sin": torch.sin, "cos": torch.cos,
-    "sign": torch.sign, "floor": torch.floor, "ceil": torch.ceil, "round": torch.round,
-    "trunc": torch.trunc, "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div,
-    "min": torch.minimum, "max": torch.maximum, "pow": torch.pow,
-    "sigmoid_grad": lambda g, y: g * y * (1 - y), "tanh_grad": lambda g, y: g * (1 - y * y),
-    "where": lambda c, a, b: torch.where(c != 0, a, b),
-}  # fmt: skip
-
 
 def evaluate(nodes: list[Node], leaves: dict[Node, torch.Tensor]) -> dict[Node, torch.Tensor]:
-    """Compute all nodes for one step."""
+    """Compute all nodes for one step of three rows, and what is gathered over them."""
     values = dict(leaves)
+    like = torch.zeros(3, 1, dtype=torch.float64)
     for node in nodes:
-        a = [values[i] for i in node.inputs]
+        a = [values[source] for source in node.inputs]
         if node in values:
             continue
-        if node.op == "const":
-            values[node] = torch.tensor([node.attrs[0]], dtype=torch.float64)
-        elif node.op == "matmul":
-            values[node] = a[0] @ (a[1].T if node.attrs[0] else a[1])
-        elif node.op == "slice":
-            values[node] = a[0][..., slice(*node.attrs)]
-        elif node.op == "concat":
-            values[node] = torch.cat([p.expand(3, p.shape[-1]) if node.rows else p for p in a], -1)
-        elif node.op == "expand":
-            values[node] = a[0].expand(*a[0].shape[:-1], node.width)
-        elif node.op in ("sum", "amax"):
-            values[node] = getattr(torch, node.op)(a[0], -1, keepdim=True)
-        elif node.op == "part":
-            first, last, transposed, _ = node.attrs
-            values[node] = a[0][:, first:last] if transposed else a[0][first:last]
-        elif node.op == "place":
+        if node.op == "place":
             first, last, transposed = node.attrs
             source = next(n for n in leaves if n.op == "once" and n.width == node.width)
             values[node] = torch.zeros(source.attrs[-1], dtype=torch.float64)
@@ -56,14 +31,14 @@ def evaluate(nodes: list[Node], leaves: dict[Node, torch.Tensor]) -> dict[Node, 
             values[node] = a[0].T @ a[1]
         elif node.op == "total":
             values[node] = a[0].sum(0)
-        elif node.op in ("eq", "ne", "lt", "le", "gt", "ge"):
-            values[node] = getattr(torch, node.op)(*a).double()
         else:
-            values[node] = EVALUATE[node.op](*a)
+            values[node] = compute(node, a, like)
     return values
 
 
-def check(cell: ur.Cell, extras: dict[str, torch.Tensor] | None = None, rewritten: bool = True) -> None:
+def check(
+    cell: ur.Cell, extras: dict[str, torch.Tensor] | None = None, rewritten: bool = True
+) -> None:
     """Compare one step and all its gradients."""
     extras = extras or {}
     step = trace(cell, {k: v.shape[1] for k, v in extras.items()}, torch.float64)
@@ -122,9 +97,7 @@ def check(cell: ur.Cell, extras: dict[str, torch.Tensor] | None = None, rewritte
         torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-8, atol=1e-8, msg=name)
 
 
-@pytest.mark.parametrize(
-    "case", [c for c in CASES if c.name != "delays"], ids=[n for n in NAMES if n != "delays"]
-)
+@pytest.mark.parametrize("case", TRACED, ids=lambda case: case.name)
 def test_cells_of_the_table(case):
     extras = {k: v[0] if v.dim() == 3 else v for k, v in case.extras(1, 3, 4).items()}
     cell = case.build()
@@ -223,7 +196,9 @@ def test_products_are_split_and_joined():
     check(GateByGate(3, 4).double())
     step = rewrite(trace(GateByGate(3, 4), {}, torch.float32))
     products = [node for node in reachable(step.states.values()) if node.op == "matmul"]
-    looping = depending(reachable(step.states.values()), [n for n in step.graph.nodes if n.op == "state"])
+    looping = depending(
+        reachable(step.states.values()), [n for n in step.graph.nodes if n.op == "state"]
+    )
     assert len([p for p in products if p in looping]) == 3
     assert all(p.inputs[0].op != "concat" for p in products)
 

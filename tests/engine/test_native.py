@@ -8,11 +8,11 @@ import threading
 
 import pytest
 import torch
+from cases import TRACED, LayerNormLSTM, SkipRNN
+from test_graph import FORMULAS, Formula
 from torch.nn import functional
 
 import unrolled as ur
-from cases import CASES, LayerNormLSTM, SkipRNN
-from test_graph import FORMULAS, Formula
 from unrolled import cells
 from unrolled.engine import native, reference
 from unrolled.engine.choose import _compiled, run
@@ -22,7 +22,9 @@ needs_core = pytest.mark.skipif(not native.available(), reason="the core is not 
 
 
 def test_the_core_is_there():
-    assert native.available() or os.environ.get("UNROLLED_PURE") == "1", "the native core was not built"
+    assert native.available() or os.environ.get("UNROLLED_PURE") == "1", (
+        "the native core was not built"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +45,7 @@ def everything(cell, x, engine, **call):
 
 @needs_core
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("case", [c for c in CASES if c.name != "delays"], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", TRACED, ids=lambda case: case.name)
 def test_equal_to_the_reference(case, dtype):
     steps, batch, hidden = 5, 37, 33
     cell = case.build(20, hidden).to(dtype)
@@ -51,11 +53,18 @@ def test_equal_to_the_reference(case, dtype):
     extras = {k: v.to(dtype) for k, v in case.extras(steps, batch, hidden).items()}
     lengths = torch.arange(batch) % (steps + 1)
     bound = 1e-11 if dtype == torch.float64 else 3e-4
-    for call in ({}, {"reverse": True}, {"lengths": lengths}, {"lengths": lengths, "reverse": True}):
+    for call in (
+        {},
+        {"reverse": True},
+        {"lengths": lengths},
+        {"lengths": lengths, "reverse": True},
+    ):
         found = everything(cell, x, run, extras=extras, **call)
         wanted = everything(cell, x, reference.run, extras=extras, **call)
         for a, b in zip(found, wanted, strict=True):
-            torch.testing.assert_close(a, b, rtol=bound, atol=bound * max(1.0, float(b.abs().max())))
+            torch.testing.assert_close(
+                a, b, rtol=bound, atol=bound * max(1.0, float(b.abs().max()))
+            )
 
 
 @needs_core
@@ -137,7 +146,9 @@ def test_one_trace_serves_all_sizes_and_a_changed_attribute_is_seen():
 @needs_core
 def test_what_cannot_be_compiled_runs_in_the_reference_engine_or_says_why(monkeypatch):
     cell, x = SkipRNN(3, 4), torch.randn(4, 2, 3)
-    with pytest.raises(RunError, match="SkipRNN does not run in the native engine: it asks for older"):
+    with pytest.raises(
+        RunError, match="SkipRNN does not run in the native engine: it asks for older"
+    ):
         run(cell, x)
     monkeypatch.delenv("UNROLLED_STRICT")
     torch.testing.assert_close(run(cell, x).y, reference.run(cell, x).y)
@@ -172,7 +183,10 @@ def test_an_instruction_set_can_be_forced(isa):
     if isa == "avx2" and native.instruction_set() == "portable":
         pytest.skip("this machine lacks it")
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env={**os.environ, "UNROLLED_ISA": isa}, capture_output=True, text=True
+        [sys.executable, "-c", SCRIPT],
+        env={**os.environ, "UNROLLED_ISA": isa},
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout.strip()) == (0, isa), done.stderr
 

@@ -2,22 +2,20 @@
 
 import pytest
 import torch
+from cases import TRACED
+from test_graph import FORMULAS, Formula, GateByGate
 
 import unrolled as ur
-from cases import CASES, NAMES
-from test_graph import EVALUATE, FORMULAS, Formula, GateByGate
 from unrolled.engine import run
 from unrolled.engine.compile import Program, build
+from unrolled.engine.interpret import ATEN, COMPARISONS
 from unrolled.engine.program import Gather, Kernel, Product, Ref, Temp
 from unrolled.engine.rewrite import rewrite
 from unrolled.engine.trace import trace
 
-OPS = EVALUATE | {
+OPS = ATEN | {
     "copy": lambda a: a,
-    **{
-        name: lambda a, b, f=getattr(torch, name): f(a, b).double()
-        for name in ("eq", "ne", "lt", "le", "gt", "ge")
-    },
+    **{name: lambda a, b, f=f: f(a, b).double() for name, f in COMPARISONS.items()},
 }
 
 
@@ -26,7 +24,13 @@ class Machine:
 
     def __init__(self, program: Program, steps: int, batch: int) -> None:
         self.program, self.steps, self.batch = program, steps, batch
-        count = {"rows": steps * batch, "scratch": steps * batch, "batch": batch, "once": 1, "previous": 0}
+        count = {
+            "rows": steps * batch,
+            "scratch": steps * batch,
+            "batch": batch,
+            "once": 1,
+            "previous": 0,
+        }
         self.arrays = [
             torch.full((count[a.kind], a.width), float("nan"), dtype=torch.float64)
             for a in program.memory.arrays
@@ -74,7 +78,11 @@ class Machine:
                     out[:, op.out.column : op.out.column + i.width] = value
         elif isinstance(i, Gather):
             a = self.read(i.a, i.width, block, t, {})
-            b = torch.ones(a.shape[0], 1).double() if i.b is None else self.read(i.b, i.b_width, block, t, {})
+            b = (
+                torch.ones(a.shape[0], 1).double()
+                if i.b is None
+                else self.read(i.b, i.b_width, block, t, {})
+            )
             out = self.arrays[i.out.array][0]
             for row, values in enumerate(a.T @ b):
                 start = i.out.column + row * (i.stride if i.b is not None else 1)
@@ -125,8 +133,10 @@ def check(cell: ur.Cell, extras: dict[str, torch.Tensor] | None = None) -> None:
         close(machine.arrays[index][-batch:], expected.states[name].detach())
     weights = torch.randn_like(expected.y)
     last = {name: torch.randn_like(state) for name, state in expected.states.items()}
-    loss = (expected.y * weights).sum() + sum((expected.states[k] * w).sum() for k, w in last.items())
-    for name, index in program.grads.items():
+    loss = (expected.y * weights).sum() + sum(
+        (expected.states[k] * w).sum() for k, w in last.items()
+    )
+    for index in program.grads.values():
         machine.arrays[index] = weights.reshape(steps * batch, -1)
     for name, index in program.carried.items():
         machine.arrays[index] = last[name].clone()
@@ -143,17 +153,20 @@ def check(cell: ur.Cell, extras: dict[str, torch.Tensor] | None = None) -> None:
     total = {name: torch.zeros_like(p) for name, p in named.items()}
     for leaf, index in program.once_gradients.items():
         share = machine.arrays[index].reshape(once[leaf].shape)
-        grads = torch.autograd.grad(once[leaf], list(named.values()), share, allow_unused=True, retain_graph=True)
+        inputs = list(named.values())
+        grads = torch.autograd.grad(once[leaf], inputs, share, allow_unused=True, retain_graph=True)
         for name, gradient in zip(named, grads, strict=True):
             total[name] += 0 if gradient is None else gradient
     for name, gradient in zip(named, wanted[1 + len(states) :], strict=True):
         close(total[name], torch.zeros_like(total[name]) if gradient is None else gradient)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.name != "delays"], ids=[n for n in NAMES if n != "delays"])
+@pytest.mark.parametrize("case", TRACED, ids=lambda case: case.name)
 def test_cells_of_the_table(case):
     cell = case.build()
-    extras = {k: v if v.dim() == 3 else v.expand(4, *v.shape) for k, v in case.extras(4, 3, 4).items()}
+    extras = {
+        k: v if v.dim() == 3 else v.expand(4, *v.shape) for k, v in case.extras(4, 3, 4).items()
+    }
     if "t" in cell.extra_names:
         extras["t"] = torch.arange(4.0).double().view(4, 1, 1).expand(4, 3, 1)
     check(cell, {name: extras[name] for name in cell.extra_names})

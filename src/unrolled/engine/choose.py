@@ -82,7 +82,9 @@ def run(
     )
 
 
-def compiled(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bool = False) -> Compiled:
+def compiled(
+    cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bool = False
+) -> Compiled:
     """Trace and compile a cell, or find that it was.
 
     Raises:
@@ -101,7 +103,9 @@ def compiled(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bo
     return found
 
 
-def _compile(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bool) -> Compiled | Declined:
+def _compile(
+    cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bool
+) -> Compiled | Declined:
     first = (cell.output_names or cell.state_names)[0]
     try:
         plan = Compiled(cell, extras, dtype, first, keep=keep)
@@ -185,7 +189,7 @@ def _check_circumstances(x: Tensor) -> None:
         raise Declined("autocast is on")
     if (
         torch.compiler.is_compiling()
-        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore
         or torch.autograd.forward_ad._current_level >= 0
         or torch._C._len_torch_dispatch_stack() > 0
     ):
@@ -232,8 +236,12 @@ def _signature(cell: Cell) -> tuple[Any, ...]:
         (
             type(module),
             tuple((name, _plain(value)) for name, value in vars(module).items() if name[0] != "_"),
-            tuple((name, p if p is None else tuple(p.shape)) for name, p in module._parameters.items()),
-            tuple((name, b if b is None else tuple(b.shape)) for name, b in module._buffers.items()),
+            tuple(
+                (name, p if p is None else tuple(p.shape)) for name, p in module._parameters.items()
+            ),
+            tuple(
+                (name, b if b is None else tuple(b.shape)) for name, b in module._buffers.items()
+            ),
             tuple(module._modules),
             tuple(module._forward_hooks),
             tuple(module._forward_pre_hooks),

@@ -1,6 +1,6 @@
 """From a cell to a program: trace, rewrite, partition, schedule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unrolled.engine.graph import Node
@@ -118,7 +118,10 @@ def _rows(program: Program, section: str, node: Node, name: str) -> int:
     found = memory.find(node)
     if isinstance(found, Ref) and found.column == 0:
         array = memory.arrays[found.array]
-        if (array.kind, array.width) == ("rows", node.width) and found.array not in program.inputs.values():
+        if (array.kind, array.width) == (
+            "rows",
+            node.width,
+        ) and found.array not in program.inputs.values():
             return found.array
     out = memory.new(name, "rows", node.width)
     operand = found
@@ -135,7 +138,10 @@ def _backward(program: Program, cut: Partition) -> None:
         section: Section = getattr(cut, name)
         again = [node for node in section.nodes if node not in cut.kept]
         for node in again:
-            if memory.where.get(node) is not None and memory.arrays[memory.where[node].array].kind == "scratch":
+            if (
+                memory.where.get(node) is not None
+                and memory.arrays[memory.where[node].array].kind == "scratch"
+            ):
                 del memory.where[node]
         targets = _targets(memory, section, name)
         if name == "back_loop":
@@ -148,7 +154,9 @@ def _backward(program: Program, cut: Partition) -> None:
     for leaf, gradient in gradients.items():
         if leaf.op in ("x", "extra"):
             name = str(leaf.attrs[0])
-            program.input_gradients[name] = _rows(program, "back_after", gradient, f"gradient of {name}")
+            program.input_gradients[name] = _rows(
+                program, "back_after", gradient, f"gradient of {name}"
+            )
         elif leaf.op == "once":
             out = memory.new(f"gradient of once {leaf.attrs[0]}", "once", leaf.width)
             program.once_gradients[leaf.attrs[0]] = out.array
@@ -169,10 +177,13 @@ def _carry(program: Program, cut: Partition) -> None:
             raise Declined(f"the gradient of {name} is nowhere")
         if isinstance(operand, Ref) and memory.arrays[operand.array] == memory.arrays[carried]:
             continue
-        if isinstance(operand, Ref) and memory.arrays[operand.array].name == f"next {name}":
-            if last_read(instructions, carried) <= first_write(instructions, operand.array):
-                redirect(instructions, operand.array, carried)
-                continue
+        if (
+            isinstance(operand, Ref)
+            and memory.arrays[operand.array].name == f"next {name}"
+            and last_read(instructions, carried) <= first_write(instructions, operand.array)
+        ):
+            redirect(instructions, operand.array, carried)
+            continue
         copies.append(Kernel(leaf.width, (Op("copy", Ref(carried), (operand,)),)))
     instructions += copies
 
@@ -180,9 +191,12 @@ def _carry(program: Program, cut: Partition) -> None:
 def _all_rows(program: Program, node: Node) -> Ref:
     """Where a value lies for all rows at once."""
     found = program.memory.find(node)
-    if isinstance(found, Ref) and (not found.spread or node.width == 1):
-        if program.memory.arrays[found.array].kind in ("rows", "previous"):
-            return found
+    if (
+        isinstance(found, Ref)
+        and (not found.spread or node.width == 1)
+        and program.memory.arrays[found.array].kind in ("rows", "previous")
+    ):
+        return found
     return Ref(_rows(program, "back_after", node, f"rows of %{node.number}"))
 
 
@@ -190,7 +204,8 @@ def _gather(program: Program, node: Node, out: Ref, stride: int) -> None:
     """Add a gradient summed over all rows and steps to `out`, which starts at zero."""
     instructions = program.sections["back_after"]
     if node.op in ("outer", "total"):
-        a, b = (*(_all_rows(program, source) for source in node.inputs), None)[:2]
+        a, *second = (_all_rows(program, source) for source in node.inputs)
+        b = second[0] if second else None
         widths = [source.width for source in node.inputs] + [1]
         instructions.append(Gather(out, stride, a, widths[0], b, widths[1], add=True))
     elif node.op == "place":

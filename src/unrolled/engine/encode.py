@@ -51,7 +51,8 @@ def _instruction(instruction: Instruction, numbers: list[float]) -> list[int]:
 
 def _kernel(kernel: Kernel, numbers: list[float]) -> list[int]:
     temps = 1 + max(
-        (o.number for op in kernel.ops for o in (op.out, *op.inputs) if isinstance(o, Temp)), default=-1
+        (o.number for op in kernel.ops for o in (op.out, *op.inputs) if isinstance(o, Temp)),
+        default=-1,
     )
     code = [0, kernel.width, temps, len(kernel.ops)]
     for op in kernel.ops:

@@ -12,7 +12,18 @@ ATEN: dict[str, Callable[..., Tensor]] = {
     **{
         name: getattr(torch, name)
         for name in (
-            *("neg", "abs", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "sigmoid"),
+            *(
+                "neg",
+                "abs",
+                "exp",
+                "expm1",
+                "log",
+                "log1p",
+                "sqrt",
+                "rsqrt",
+                "reciprocal",
+                "sigmoid",
+            ),
             *("tanh", "relu", "erf", "sin", "cos", "sign", "floor", "ceil", "round", "trunc"),
             *("add", "sub", "mul", "div", "pow"),
         )
@@ -27,17 +38,20 @@ ATEN: dict[str, Callable[..., Tensor]] = {
 COMPARISONS = {name: getattr(torch, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
 
 
-def evaluate(nodes: Sequence[Node], leaves: Mapping[Node, Tensor], like: Tensor) -> dict[Node, Tensor]:
+def evaluate(
+    nodes: Sequence[Node], leaves: Mapping[Node, Tensor], like: Tensor
+) -> dict[Node, Tensor]:
     """Compute nodes, inputs first, for rows like those of `like` (rows, width)."""
     values = dict(leaves)
-    rows = like.shape[0]
     for node in nodes:
         if node not in values:
-            values[node] = _value(node, [values[source] for source in node.inputs], like, rows)
+            values[node] = compute(node, [values[source] for source in node.inputs], like)
     return values
 
 
-def _value(node: Node, a: list[Tensor], like: Tensor, rows: int) -> Tensor:
+def compute(node: Node, a: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Compute one node from its inputs `a`."""
+    rows = like.shape[0]
     if node.op == "const":
         return like.new_full((1,), node.attrs[0])
     if node.op == "matmul":

@@ -27,8 +27,8 @@ class Lowering:
     """
 
     def __init__(
-        self, graph: Graph, batch: Any, once: Callable[[fx.Node], tuple[Node, bool]]
-    ) -> None:  # noqa: ANN401
+        self, graph: Graph, batch: torch.SymInt | int, once: Callable[[fx.Node], tuple[Node, bool]]
+    ) -> None:
         self.graph = graph
         self.batch = batch
         self.once = once
@@ -108,7 +108,17 @@ Rule = Callable[[Lowering, fx.Node], Any]
 RULES: dict[str, Rule] = {}
 REASONS = {
     **dict.fromkeys(
-        "rand randn rand_like randn_like bernoulli native_dropout uniform normal randint".split(),
+        [
+            "rand",
+            "randn",
+            "rand_like",
+            "randn_like",
+            "bernoulli",
+            "native_dropout",
+            "uniform",
+            "normal",
+            "randint",
+        ],
         "it draws random numbers",
     ),
     **dict.fromkeys(("t", "permute", "transpose"), "it turns rows into columns"),
@@ -157,9 +167,23 @@ def _argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
 
 # Element by element.
 
-for _name in "neg abs exp expm1 log log1p sqrt rsqrt reciprocal sigmoid tanh relu erf sin cos sign floor".split() + [
-    "ceil", "trunc", "eq", "ne", "lt", "le", "gt", "ge", "where", "mul",
-]:  # fmt: skip
+for _name in (
+    *(
+        "neg",
+        "abs",
+        "exp",
+        "expm1",
+        "log",
+        "log1p",
+        "sqrt",
+        "rsqrt",
+        "reciprocal",
+        "sigmoid",
+        "tanh",
+    ),
+    *("relu", "erf", "sin", "cos", "sign", "floor", "ceil", "trunc"),
+    *("eq", "ne", "lt", "le", "gt", "ge", "where", "mul"),
+):
     RULES[_name] = lambda to, node, op=_name: to.pointwise(node, op, *node.args)
 for _name, _op in {"minimum": "min", "maximum": "max", "sgn": "sign"}.items():
     RULES[_name] = lambda to, node, op=_op: to.pointwise(node, op, *node.args)
@@ -411,7 +435,7 @@ def _select(to: Lowering, node: fx.Node) -> Node:
     to.features(node, dim)
     a = to.row(a)
     place = place % a.width  # pyright: ignore
-    return to.graph.slice(a, place, place + 1)
+    return to.graph.slice(a, place, place + 1)  # pyright: ignore
 
 
 @_rule("cat")

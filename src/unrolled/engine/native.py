@@ -23,7 +23,7 @@ from unrolled.engine.trace import trace
 from unrolled.errors import InputError
 
 try:
-    from unrolled.engine import _native
+    from unrolled.engine import _native  # pyright: ignore
 except ImportError:
     _native = None
 
@@ -76,7 +76,13 @@ class Compiled:
     """A traced step, its programs, and their engines."""
 
     def __init__(
-        self, cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, first: str, *, keep: bool = False
+        self,
+        cell: Cell,
+        extras: Mapping[str, int],
+        dtype: torch.dtype,
+        first: str,
+        *,
+        keep: bool = False,
     ) -> None:
         self.step = rewrite(trace(cell, extras, dtype))
         self.dtype = dtype
@@ -158,6 +164,10 @@ class Compiled:
         return (*(torch.cat(results[name]) for name in self.wanted), *states.values())
 
 
+Saved = tuple[Any, ...]
+"""Addresses of the arrays, and what keeps them alive."""
+
+
 class Plan:
     """A program, its engine, and which arrays a pass must be given."""
 
@@ -185,7 +195,9 @@ class Plan:
             i for i in sorted(backward - forward) if arrays[i].kind == "rows" and i not in grads
         ]
 
-    def forward(self, packing: Packing, given: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Any]:
+    def forward(
+        self, packing: Packing, given: Sequence[Tensor]
+    ) -> tuple[tuple[Tensor, ...], Saved]:
         """Run the forward pass: the results and last states, and what the backward pass needs."""
         program, compiled = self.program, self.compiled
         arrays = program.memory.arrays
@@ -235,7 +247,11 @@ class Plan:
         return (*results, *last), (at, kept, alive, sequences, own)
 
     def backward(
-        self, packing: Packing, given: Sequence[Tensor], saved: Any, grads: Sequence[Tensor | None]
+        self,
+        packing: Packing,
+        given: Sequence[Tensor],
+        saved: Saved,
+        grads: Sequence[Tensor | None],
     ) -> list[Tensor | None]:
         """Run the backward pass: the gradient of everything given."""
         program, compiled = self.program, self.compiled
@@ -255,11 +271,16 @@ class Plan:
             index = program.carried[name]
             width = arrays[index].width
             # Written over by the engine, so never autograd's own tensor.
-            carry = x.new_zeros(packing.batch, width) if grad is None else grad.clone(memory_format=torch.contiguous_format)
+            carry = (
+                x.new_zeros(packing.batch, width)
+                if grad is None
+                else grad.clone(memory_format=torch.contiguous_format)
+            )
             carried[name] = carry
             at[index] = carry.data_ptr()
         inputs = {
-            name: x.new_empty(n, arrays[index].width) for name, index in program.input_gradients.items()
+            name: x.new_empty(n, arrays[index].width)
+            for name, index in program.input_gradients.items()
         }
         for name, index in program.input_gradients.items():
             at[index] = inputs[name].data_ptr()
@@ -268,7 +289,9 @@ class Plan:
         offset = len(self.names) + len(compiled.state_names)
         constants: dict[int, Tensor] = {}
         for leaf, index in program.once_gradients.items():
-            constants[leaf] = torch.zeros_like(given[offset + leaf], memory_format=torch.contiguous_format)
+            constants[leaf] = torch.zeros_like(
+                given[offset + leaf], memory_format=torch.contiguous_format
+            )
             at[index] = constants[leaf].data_ptr()
         self._run(True, packing, at)
         del own, alive
@@ -314,7 +337,9 @@ def _twice(
 ) -> list[Tensor | None]:
     """The gradient as torch operations, where its own derivative is wanted."""
     results = plan.compiled.interpret(packing, given)
-    pairs = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None and r.requires_grad]
+    pairs = [
+        (r, g) for r, g in zip(results, grads, strict=True) if g is not None and r.requires_grad
+    ]
     wanted = [tensor for tensor in given if tensor.requires_grad]
     found = torch.autograd.grad(
         [r for r, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, allow_unused=True
@@ -323,7 +348,9 @@ def _twice(
     return [by_tensor.get(id(tensor)) for tensor in given]
 
 
-def _allot(indices: Sequence[int], arrays: Sequence[Any], rows: int, like: Tensor, at: list[int]) -> Tensor:
+def _allot(
+    indices: Sequence[int], arrays: Sequence[Any], rows: int, like: Tensor, at: list[int]
+) -> Tensor:
     """Give arrays with all rows their places in one allocation."""
     size = like.element_size()
     places, total = [], 0
@@ -342,7 +369,9 @@ def _used(program: Program, sections: Sequence[str]) -> set[int]:
     for name in sections:
         for i in program.sections.get(name, []):
             if isinstance(i, Kernel):
-                found |= {o.array for op in i.ops for o in (op.out, *op.inputs) if isinstance(o, Ref)}
+                found |= {
+                    o.array for op in i.ops for o in (op.out, *op.inputs) if isinstance(o, Ref)
+                }
             elif isinstance(i, Product):
                 found |= {i.out.array, i.a.array, i.weight, *([i.bias.array] if i.bias else [])}
             elif isinstance(i, Gather):

@@ -187,8 +187,8 @@ def _store(cut: Partition) -> None:
     forward = [cut.before, cut.loop, cut.after]
     backward = [cut.back_before, cut.back_loop, cut.back_after]
     results = {*cut.wanted.values(), *(new for _, new in cut.states.values()), *cut.kept}
-    ends = {gradient for leaf, gradient in cut.gradients.items() if leaf.op != "state"}
-    for sections, ends in ((forward, results), (backward, ends)):
+    gradients = {gradient for leaf, gradient in cut.gradients.items() if leaf.op != "state"}
+    for sections, ends in ((forward, results), (backward, gradients)):
         for place, section in enumerate(sections):
             read = {*ends, *(_base(i) for n in section.nodes if n.op in GATHERED for i in n.inputs)}
             for other in sections[place + 1 :]:

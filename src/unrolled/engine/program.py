@@ -178,7 +178,11 @@ class Memory:
         if node.op == "slice":
             base = self.find(node.inputs[0])
             if isinstance(base, Ref):
-                return base if base.spread else base._replace(column=base.column + node.attrs[0], spread=node.width == 1)
+                return (
+                    base
+                    if base.spread
+                    else base._replace(column=base.column + node.attrs[0], spread=node.width == 1)
+                )
         return None
 
 
@@ -227,9 +231,18 @@ class _Planner:
         found = {}
         for product, readers in users.items():
             (reader, *others) = readers
-            if product.op == "matmul" and not others and reader.op == "add" and product not in self.targets:
+            if (
+                product.op == "matmul"
+                and not others
+                and reader.op == "add"
+                and product not in self.targets
+            ):
                 other = reader.inputs[1] if reader.inputs[0] is product else reader.inputs[0]
-                if other.op == "once" and other.width == product.width and reader.inputs[0] is product:
+                if (
+                    other.op == "once"
+                    and other.width == product.width
+                    and reader.inputs[0] is product
+                ):
                     found[product] = reader
         self.waiting = [n for n in self.waiting if n not in found.values()]
         return found
@@ -238,7 +251,9 @@ class _Planner:
         """Give a concatenation its array, and its parts their places in it."""
         if concat in self.memory.where:
             return
-        whole = self.targets.get(concat) or self.memory.new(f"%{concat.number}", "scratch", concat.width)
+        whole = self.targets.get(concat) or self.memory.new(
+            f"%{concat.number}", "scratch", concat.width
+        )
         self.memory.where[concat] = whole
         column = whole.column
         for part in concat.inputs:
@@ -257,7 +272,9 @@ class _Planner:
             if kernel:
                 self._emit_kernel(kernel)
             else:
-                node = next((n for n in self.waiting if n.op not in POINTWISE and self._ready(n)), None)
+                node = next(
+                    (n for n in self.waiting if n.op not in POINTWISE and self._ready(n)), None
+                )
                 if node is None:
                     raise Declined(f"its step cannot be ordered into instructions: {self.waiting}")
                 self._emit(node)
@@ -331,7 +348,9 @@ class _Planner:
 
     def _emit(self, node: Node) -> None:
         result = self.biased.get(node, node)
-        out = self.targets.get(result) or self.memory.new(f"%{result.number}", "scratch", result.width)
+        out = self.targets.get(result) or self.memory.new(
+            f"%{result.number}", "scratch", result.width
+        )
         a = self._array(node.inputs[0])
         if node.op == "matmul":
             weight, offset = node.inputs[1], 0

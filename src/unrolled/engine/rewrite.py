@@ -35,14 +35,20 @@ def _split(graph: Graph, nodes: list[Node]) -> dict[Node, Node]:
     built: dict[Node, Node] = {}
     for node in nodes:
         a = node.inputs[0] if node.inputs else node
-        if node.op != "matmul" or a.op != "concat" or len({part in looping for part in a.inputs}) == 1:
+        if (
+            node.op != "matmul"
+            or a.op != "concat"
+            or len({part in looping for part in a.inputs}) == 1
+        ):
             built[node] = _copy(graph, node, built)
             continue
         (transposed,) = node.attrs
         total, start = graph.const(0), 0
         for _, parts in groupby(a.inputs, looping.__contains__):
             rows = graph.concat(built[part] for part in parts)
-            weight = graph.part(built[node.inputs[1]], start, start + rows.width, transposed=transposed)
+            weight = graph.part(
+                built[node.inputs[1]], start, start + rows.width, transposed=transposed
+            )
             total = graph.apply("add", total, graph.matmul(rows, weight, transposed=transposed))
             start += rows.width
         built[node] = total

@@ -84,7 +84,7 @@ class _Batch(Source):
     """Where the batch size comes from, as torch's symbolic shapes want to know."""
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # pyright: ignore
         return _Name("batch")
 
 
@@ -104,7 +104,9 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
         raise Declined("its states have several dimensions")
     if cell.delays:
         raise Declined("it asks for older states")
-    cell = bind(cell, {})  # tracing puts other tensors into its modules; another thread may be using them
+    cell = bind(
+        cell, {}
+    )  # tracing puts other tensors into its modules; another thread may be using them
     tensors = _tensors(cell)
     shapes = ShapeEnv(duck_shape=False)
     fake = FakeTensorMode(shape_env=shapes)
@@ -150,8 +152,8 @@ def _write(
     rows: list[str],
     named: list[str],
     gates: list[str],
-    batch: Any,
-) -> Step:  # noqa: ANN401
+    batch: torch.SymInt | int,
+) -> Step:
     graph = Graph()
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
     kept = _Once(graph, traced, inputs[len(rows) :])
