@@ -354,3 +354,11 @@ class TestCompilers:
         program = torch.export.export(ours.eval(), (X,), dynamic_shapes=shapes, strict=strict)
         more = torch.randn(7, 3, 2, dtype=torch.float64)
         same(parts(program.module()(more)), parts(ours(more)))
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+    def test_trace(self, kind):
+        _, ours = pair(kind, 2, 4)
+        program = torch.jit.trace(ours.eval(), X, check_trace=False)
+        other = torch.randn_like(X)
+        same(parts(program(other)), parts(ours(other)))
