@@ -1,7 +1,8 @@
 """Make the pictures of the README from a real run of ``make demo``.
 
-Run it from the repository's root: ``python docs/pictures.py``. It trains as ``make demo`` does and
-writes ``docs/_static/run.svg``, what the terminal showed, and ``docs/_static/loss.png``.
+Run it from the repository's root: ``python docs/pictures.py``. It trains as ``make demo`` does, but for
+every other sample, which the picture has no room for, and writes ``docs/_static/run.svg``, what the
+terminal showed, and ``docs/_static/loss.png``.
 """
 
 import io
@@ -27,7 +28,8 @@ def demo() -> list[str]:
     """Give the arguments with which the Makefile calls ``unrolled`` for the demo."""
     makefile = (ROOT / "Makefile").read_text("utf-8")
     (flags,) = re.findall(r"^DEMO := (.*)$", makefile, re.MULTILINE)
-    return ["train", "generate", *shlex.split(flags), "--out", "runs/demo", "--overwrite"]
+    fewer = ["--sample-every", "300"]
+    return ["train", "generate", *shlex.split(flags), *fewer, "--out", "runs/demo", "--overwrite"]
 
 
 def main() -> None:

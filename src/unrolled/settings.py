@@ -145,7 +145,7 @@ class TrainingSettings(Group):
         description="Adagrad with epsilon inside the root, sqrt(sum + epsilon), as first printed.",
     )
     clip_norm: float | None = Field(
-        default=None, gt=0, description="Scale gradients to at most this global norm."
+        default=None, ge=0, description="Scale gradients to at most this global norm; 0 for none."
     )
     clip_value: float | None = Field(
         default=None, gt=0, description="Clip every gradient entry to +- this value."

@@ -182,7 +182,7 @@ class Loop:
             loss.backward()
         value, wishes = self.group.mean(loss.item(), float(stop.requested))
         self._check(value, "loss", step + 1)
-        norm = clip(self.parameters, training.clip_norm, training.clip_value)
+        norm = clip(self.parameters, training.clip_norm or None, training.clip_value)
         if norm is not None:
             self._check(norm, "gradient", step + 1)
         self.optimizer.step()
