@@ -52,8 +52,9 @@ def product(m, k, n):
     times = max(1, int(2e8 / (2 * m * n * k)))
 
     def ours():
-        lib.bench_multiply(size(m), size(k), size(n), pointer(a), pointer(packed), pointer(c),
-                           threads, size(times))
+        lib.bench_multiply(
+            size(m), size(k), size(n), pointer(a), pointer(packed), pointer(c), threads, size(times)
+        )
 
     def theirs():
         for _ in range(times):
@@ -62,8 +63,11 @@ def product(m, k, n):
     mine, other = alternate(ours, theirs)
     torch.testing.assert_close(c, out, rtol=1e-4, atol=1e-3)
     work = 2e-9 * m * n * k * times
-    print(f"product {m:5} x {k:4} x {n:5}   ours {work / mine:6.1f} GFLOP/s   torch.mm "
-          f"{work / other:6.1f}   ratio {other / mine:5.2f}   {mine / times * 1e6:9.2f} us", flush=True)
+    print(
+        f"product {m:5} x {k:4} x {n:5}   ours {work / mine:6.1f} GFLOP/s   torch.mm "
+        f"{work / other:6.1f}   ratio {other / mine:5.2f}   {mine / times * 1e6:9.2f} us",
+        flush=True,
+    )
 
 
 def gradient(m, n, k):
@@ -71,8 +75,9 @@ def gradient(m, n, k):
     scratch = buffer(threads * lib.bench_gradient_scratch())
 
     def ours():
-        lib.bench_gradient(size(m), size(n), size(k), pointer(a), pointer(b), pointer(c),
-                           pointer(scratch), threads)
+        lib.bench_gradient(
+            size(m), size(n), size(k), pointer(a), pointer(b), pointer(c), pointer(scratch), threads
+        )
 
     def theirs():
         torch.mm(a.t(), b, out=out)
@@ -80,8 +85,11 @@ def gradient(m, n, k):
     mine, other = alternate(ours, theirs, 9)
     torch.testing.assert_close(c, out, rtol=1e-4, atol=1e-2)
     work = 2e-9 * m * n * k
-    print(f"gradient {n} x {m} x {k}   ours {work / mine:6.1f} GFLOP/s   torch.mm "
-          f"{work / other:6.1f}   ratio {other / mine:5.2f}", flush=True)
+    print(
+        f"gradient {n} x {m} x {k}   ours {work / mine:6.1f} GFLOP/s   torch.mm "
+        f"{work / other:6.1f}   ratio {other / mine:5.2f}",
+        flush=True,
+    )
 
 
 def unary(index, name, n=4096):
@@ -96,26 +104,51 @@ def unary(index, name, n=4096):
             function(a, out=out)
 
     mine, other = alternate(ours, theirs)
-    print(f"{name:10} {n:5} numbers   ours {mine / times / n * 1e9:6.3f} ns each   torch "
-          f"{other / times / n * 1e9:6.3f}   ratio {other / mine:5.2f}", flush=True)
+    print(
+        f"{name:10} {n:5} numbers   ours {mine / times / n * 1e9:6.3f} ns each   torch "
+        f"{other / times / n * 1e9:6.3f}   ratio {other / mine:5.2f}",
+        flush=True,
+    )
 
 
 def main():
     torch.set_num_threads(threads)
-    print(f"instruction set {lib.bench_isa().decode()}, {threads} threads, torch {torch.__version__}")
+    print(
+        f"instruction set {lib.bench_isa().decode()}, {threads} threads, torch {torch.__version__}"
+    )
     what = sys.argv[3:] or ["product", "gradient", "unary"]
     if "product" in what:
-        for m, k, n in [(1, 100, 100), (1, 512, 2048), (1, 256, 1024), (2, 256, 1024), (4, 256, 1024),
-                        (8, 256, 1024), (16, 256, 1024), (32, 256, 1024), (64, 512, 2048),
-                        (3200, 256, 1024), (3200, 1024, 256), (512, 2048, 2048)]:
+        for m, k, n in [
+            (1, 100, 100),
+            (1, 512, 2048),
+            (1, 256, 1024),
+            (2, 256, 1024),
+            (4, 256, 1024),
+            (8, 256, 1024),
+            (16, 256, 1024),
+            (32, 256, 1024),
+            (64, 512, 2048),
+            (3200, 256, 1024),
+            (3200, 1024, 256),
+            (512, 2048, 2048),
+        ]:
             product(m, k, n)
     if "gradient" in what:
         gradient(3200, 1024, 256)
         gradient(6400, 2048, 512)
         gradient(25, 100, 100)
     if "unary" in what:
-        for index, name in [(3, "exp"), (4, "expm1"), (5, "log"), (6, "log1p"), (10, "sigmoid"),
-                            (11, "tanh"), (13, "erf"), (15, "sin"), (16, "cos")]:
+        for index, name in [
+            (3, "exp"),
+            (4, "expm1"),
+            (5, "log"),
+            (6, "log1p"),
+            (10, "sigmoid"),
+            (11, "tanh"),
+            (13, "erf"),
+            (15, "sin"),
+            (16, "cos"),
+        ]:
             unary(index, name)
         unary(10, "sigmoid", 256)
         unary(11, "tanh", 256)
