@@ -51,7 +51,8 @@ def defaults() -> Iterator[str]:
                     for field, value in fields.items()
                 ),
             )
-            for name in TASKS
+            for name, home in TASKS.items()
+            if home.startswith("unrolled.")
         ),
     )
 
