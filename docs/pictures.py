@@ -17,7 +17,7 @@ from rich.terminal_theme import DIMMED_MONOKAI
 
 from unrolled import cli, console
 
-WIDTH = 92
+WIDTH = 96
 """Columns of the terminal in the picture."""
 
 ROOT = Path(__file__).resolve().parent.parent
