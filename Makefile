@@ -27,14 +27,12 @@ help:
 install: $(STAMP)
 
 # What builds the native core comes first, so that the project builds with the pinned versions.
-# In place: a module added to src/ is found without installing again.
 $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*.?pp native/CMakeLists.txt)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt --upgrade pip
 	$(PIP) install --quiet --constraint constraints.txt scikit-build-core nanobind cmake ninja
 	$(PIP) install --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
-		--no-build-isolation --config-settings editable.mode=inplace --editable . \
-		--group test --group lint --group docs
+		--no-build-isolation --editable . --group test --group lint --group docs
 	touch $@
 
 demo: install
