@@ -188,7 +188,7 @@ def _check_circumstances(x: Tensor) -> None:
     if torch.is_autocast_enabled("cpu"):
         raise Declined("autocast is on")
     if (
-        torch.jit.is_tracing()
+        torch._C._get_tracing_state() is not None
         or torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore
         or torch.autograd.forward_ad._current_level >= 0
         or torch._C._len_torch_dispatch_stack() > 0
