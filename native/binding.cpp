@@ -4,6 +4,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "engine.hpp"
+#include "workspace.hpp"
 
 namespace nb = nanobind;
 using namespace unrolled;
@@ -50,6 +51,9 @@ NB_MODULE(_native, m) {
   m.doc() = "The native engine.";
   // Engines live in a cache until Python ends; that is no leak.
   nb::set_leak_warnings(false);
+  nb::class_<Block>(m, "Block")
+      .def(nb::init<std::size_t>(), nb::arg("bytes"))
+      .def_prop_ro("address", [](const Block& block) { return reinterpret_cast<std::uintptr_t>(block.data()); });
   nb::class_<Engine>(m, "Engine")
       .def(nb::init<const std::vector<std::int64_t>&, const std::vector<double>&, bool>(), nb::arg("code"),
            nb::arg("numbers"), nb::arg("wide"))

@@ -7,6 +7,9 @@
 #if !defined(_WIN32)
 #include <pthread.h>
 #endif
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 namespace unrolled {
 
@@ -106,10 +109,105 @@ WorkspaceLease::~WorkspaceLease() {
   }
 }
 
+// ---------------------------------------------------------------- blocks
+
+namespace {
+
+constexpr std::size_t page = std::size_t(2) << 20;  // a large one
+
+struct Idle {
+  void* data;
+  std::size_t size;
+};
+
+struct Pool {
+  std::vector<Idle> idle;
+  std::size_t idle_bytes = 0, used_bytes = 0, most_used = 0;
+};
+
+Pool& pool() {
+  static auto* all = new Pool;
+  return *all;
+}
+
+std::size_t rounded(std::size_t bytes) {
+  if (bytes >= page) return (bytes + page - 1) / page * page;
+  std::size_t size = 4096;
+  while (size < bytes) size *= 2;
+  return size;
+}
+
+std::align_val_t alignment_of(std::size_t size) {
+  return std::align_val_t(size >= page ? page : Workspace::alignment);
+}
+
+void* allocate_block(std::size_t size) {
+  void* data = ::operator new(size, alignment_of(size));
+#if defined(__linux__)
+  if (size >= page) madvise(data, size, MADV_HUGEPAGE);  // a hundredth of the page faults
+#endif
+  return data;
+}
+
+}  // namespace
+
+Block::Block(std::size_t bytes) : data_(nullptr), size_(rounded(bytes)) {
+  {
+    Lock lock;
+    Pool& p = pool();
+    auto best = p.idle.end();
+    for (auto i = p.idle.begin(); i != p.idle.end(); ++i)
+      if (i->size >= size_ && i->size <= size_ + size_ / 4 && (best == p.idle.end() || i->size < best->size))
+        best = i;
+    if (best != p.idle.end()) {
+      data_ = best->data, size_ = best->size;
+      p.idle_bytes -= size_;
+      *best = p.idle.back();
+      p.idle.pop_back();
+    }
+    p.used_bytes += size_;
+    p.most_used = std::max(p.most_used, p.used_bytes);
+  }
+  if (data_) return;
+  try {
+    data_ = allocate_block(size_);
+  } catch (...) {
+    Lock lock;
+    pool().used_bytes -= size_;
+    throw;
+  }
+}
+
+Block::~Block() {
+  std::vector<Idle> gone;
+  {
+    Lock lock;
+    Pool& p = pool();
+    p.used_bytes -= size_;
+    // Oldest first: sizes that are not asked for any more make room.
+    std::size_t count = 0;
+    while (count < p.idle.size() && p.idle_bytes + size_ + p.used_bytes > p.most_used) {
+      p.idle_bytes -= p.idle[count].size;
+      gone.push_back(p.idle[count++]);
+    }
+    p.idle.erase(p.idle.begin(), p.idle.begin() + std::ptrdiff_t(count));
+    p.idle.push_back({data_, size_});
+    p.idle_bytes += size_;
+  }
+  for (const Idle& block : gone) ::operator delete(block.data, alignment_of(block.size));
+}
+
 void release_workspaces() {
   std::vector<std::unique_ptr<Workspace>> gone;
-  Lock lock;
-  gone.swap(idle());
+  std::vector<Idle> blocks;
+  {
+    Lock lock;
+    gone.swap(idle());
+    blocks.swap(pool().idle);
+    pool().idle_bytes = 0;
+    pool().most_used = pool().used_bytes;
+  }
+  for (const Idle& block : blocks) ::operator delete(block.data, alignment_of(block.size));
 }
 
 }  // namespace unrolled

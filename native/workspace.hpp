@@ -69,7 +69,23 @@ class WorkspaceLease {
   std::unique_ptr<Workspace> workspace_;
 };
 
-// Frees the workspaces that nobody is using.
+// Memory that outlives a call, as what a backward pass needs of the forward one. Blocks given back are
+// kept for the next of about their size, never more bytes in all than were once in use.
+class Block {
+ public:
+  explicit Block(std::size_t bytes);  // throws std::bad_alloc
+  ~Block();
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+  void* data() const { return data_; }
+  std::size_t size() const { return size_; }
+
+ private:
+  void* data_;
+  std::size_t size_;
+};
+
+// Frees the workspaces and blocks that nobody is using.
 void release_workspaces();
 
 }  // namespace unrolled

@@ -145,6 +145,7 @@ def _backward(program: Program, cut: Partition) -> None:
                 del memory.where[node]
         targets = _targets(memory, section, name)
         if name == "back_loop":
+            _side_by_side(memory, section, cut.back_after, targets)
             for leaf, gradient in gradients.items():
                 if leaf.op == "state" and gradient in again and gradient not in targets:
                     targets[gradient] = memory.new(f"next {leaf.attrs[0]}", "scratch", leaf.width)
@@ -163,6 +164,24 @@ def _backward(program: Program, cut: Partition) -> None:
             shape = leaf.attrs[-1]
             stride = shape[-1] if len(shape) == 2 else leaf.width
             _gather(program, gradient, out, stride)
+
+
+def _side_by_side(
+    memory: Memory, section: Section, later: Section, targets: dict[Node, Ref]
+) -> None:
+    """Let values that a later section reads side by side be written so, and not copied there."""
+    stored, placed = set(section.stored), set[Node]()
+    for concat in later.nodes:
+        parts = set(concat.inputs)
+        apart = len(parts) == len(concat.inputs) and not parts & placed
+        if concat.op != "concat" or not apart or not parts <= stored & set(targets):
+            continue
+        whole = memory.where[concat] = memory.new(f"%{concat.number}", "rows", concat.width)
+        column = 0
+        for part in concat.inputs:
+            targets[part] = whole._replace(column=column)
+            column += part.width
+        placed |= parts
 
 
 def _carry(program: Program, cut: Partition) -> None:

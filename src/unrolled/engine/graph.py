@@ -119,11 +119,6 @@ class Graph:
                 offset += part.width
         if a.op == "expand":
             return self.expand(a.inputs[0], stop - start)
-        affine = a.op == "add" and a.inputs[0].op == "matmul" and a.inputs[1].op == "once"
-        if a.op in POINTWISE and not affine:  # a product and its bias stay one
-            # A part of an element-wise result is the result of the parts.
-            parts = (self.slice(b, start, stop) if b.width == a.width else b for b in a.inputs)
-            return self.apply(a.op, *parts)
         return self._node("slice", (a,), stop - start, (start, stop), a.rows)
 
     def concat(self, parts: Iterable[Node]) -> Node:
@@ -153,6 +148,8 @@ class Graph:
 
     def reduce(self, op: str, a: Node) -> Node:
         """Reduce the features of rows to one."""
+        if op == "sum" and a.op == "neg":
+            return self.apply("neg", self.reduce(op, a.inputs[0]))
         return a if a.width == 1 else self._node(op, (a,), 1, (), a.rows)
 
     def outer(self, a: Node, b: Node) -> Node:

@@ -350,16 +350,18 @@ def _twice(
 
 def _allot(
     indices: Sequence[int], arrays: Sequence[Any], rows: int, like: Tensor, at: list[int]
-) -> Tensor:
+) -> Any:  # noqa: ANN401
     """Give arrays with all rows their places in one allocation."""
     size = like.element_size()
     places, total = [], 0
     for index in indices:
         places.append(total)
         total += -(-rows * arrays[index].width // 16) * 16
-    block = like.new_empty(total)
+    assert _native is not None
+    block = _native.Block(total * size)
+    address = block.address
     for index, place in zip(indices, places, strict=True):
-        at[index] = block.data_ptr() + place * size
+        at[index] = address + place * size
     return block
 
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from itertools import groupby
 
-from unrolled.engine.graph import REDUCTIONS, Graph, Node, depending, reachable
+from unrolled.engine.graph import POINTWISE, REDUCTIONS, Graph, Node, depending, reachable
 from unrolled.engine.trace import Step
 
 
@@ -12,11 +12,12 @@ def rewrite(step: Step) -> Step:
 
     A product with rows of which only a part depends on the state, [x h] W, is split into
     x W_x + h W_h: the first leaves the loop. Products of the same rows with several matrices, as
-    gates written one by one have, become one product with the matrices side by side.
+    gates written one by one have, become one product with the matrices side by side. What only
+    slices use is computed slice by slice, so that it meets the rest of its gate in one kernel.
     """
     roots = [*step.states.values(), *step.outputs.values(), *step.gates.values()]
     graph = Graph()
-    built = _split(graph, reachable(roots))
+    built = _split(graph, roots)
     graph, built, joined = _join(built, roots)
     return Step(
         graph=graph,
@@ -29,12 +30,17 @@ def rewrite(step: Step) -> Step:
     )
 
 
-def _split(graph: Graph, nodes: list[Node]) -> dict[Node, Node]:
-    """Split products by what of their rows depends on the state."""
+def _split(graph: Graph, roots: list[Node]) -> dict[Node, Node]:
+    """Split products by what of their rows depends on the state, and values by their slices."""
+    nodes = reachable(roots)
+    sliced = _only_sliced(nodes, roots)
     looping = depending(nodes, [node for node in nodes if node.op == "state"])
     built: dict[Node, Node] = {}
     for node in nodes:
         a = node.inputs[0] if node.inputs else node
+        if node.op == "slice":
+            built[node] = _cut(graph, a, *node.attrs, sliced, built)
+            continue
         if (
             node.op != "matmul"
             or a.op != "concat"
@@ -53,6 +59,39 @@ def _split(graph: Graph, nodes: list[Node]) -> dict[Node, Node]:
             start += rows.width
         built[node] = total
     return built
+
+
+def _only_sliced(nodes: list[Node], roots: list[Node]) -> set[Node]:
+    """The element-wise values of which nothing but slices is used, in the end."""
+    users: dict[Node, list[Node]] = defaultdict(list)
+    found: set[Node] = set()
+    for node in reversed(nodes):
+        affine = node.op == "add" and [i.op for i in node.inputs] == ["matmul", "once"]
+        if (
+            node.op in POINTWISE
+            and not affine  # a product and its bias stay one
+            and node not in roots
+            and all(user.op == "slice" or user in found for user in users[node])
+        ):
+            found.add(node)
+        for source in node.inputs:
+            users[source].append(node)
+    return found
+
+
+def _cut(
+    graph: Graph, node: Node, start: int, stop: int, sliced: set[Node], built: dict[Node, Node]
+) -> Node:
+    """Build a slice of a node: of what only slices use, from the slices of its inputs."""
+    if node not in sliced:
+        return graph.slice(built[node], start, stop)
+    parts = (
+        _cut(graph, source, start, stop, sliced, built)
+        if source.width == node.width
+        else built[source]
+        for source in node.inputs
+    )
+    return graph.apply(node.op, *parts)
 
 
 def _join(
