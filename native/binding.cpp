@@ -1,48 +1,86 @@
-// The engine as Python sees it: programs, and calls with addresses of memory that Python holds.
+// The engine as Python sees it: programs, and passes over memory that Python holds, by address.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
-#include "engine.hpp"
-#include "workspace.hpp"
+#include "pass.hpp"
 
 namespace nb = nanobind;
 using namespace unrolled;
 
 namespace {
 
-template <class T, class Run>
-void call(const ir::Program& program, const Kernels& kernels, const Steps& steps,
-          const std::vector<std::uintptr_t>& arrays, int threads, Run run) {
-  if (arrays.size() != program.arrays.size()) throw std::invalid_argument("one address an array is needed");
-  std::vector<T*> pointers(arrays.size());
-  for (std::size_t i = 0; i < arrays.size(); ++i) pointers[i] = reinterpret_cast<T*>(arrays[i]);
-  nb::gil_scoped_release released;
-  run(Call<T>{&program, &kernels, steps, pointers.data(), threads});
+using Integers = std::vector<std::int64_t>;
+using Addresses = std::vector<std::uintptr_t>;
+
+const Kernels* kernels() {
+  const char* error = nullptr;
+  const Kernels* found = default_kernels(&error);
+  if (!found) throw std::invalid_argument(error);
+  return found;
 }
 
 class Engine {
  public:
-  Engine(const std::vector<std::int64_t>& code, const std::vector<double>& numbers, bool wide)
-      : program_(ir::read_program(code, numbers)), wide_(wide) {
-    const char* error = nullptr;
-    kernels_ = default_kernels(&error);
-    if (!kernels_) throw std::invalid_argument(error);
+  Engine(const Integers& code, const std::vector<double>& numbers, const std::vector<std::vector<int>>& roles,
+         bool wide)
+      : pass_(ir::read_program(code, numbers), read_roles(roles), wide, kernels()) {}
+
+  std::unique_ptr<Block> forward(Index steps, Index batch, std::uintptr_t offsets, std::uintptr_t running,
+                                 std::uintptr_t last, const Addresses& at, int threads) const {
+    const Roles& roles = pass_.roles();
+    Reader reader{at};
+    ForwardMemory memory{reader.next(roles.inputs.size()), reader.next(roles.states.size()),
+                         reader.next(roles.constants.size()), reader.next(roles.results.size()),
+                         reader.next(roles.states.size())};
+    reader.end();
+    nb::gil_scoped_release released;
+    return pass_.forward(all(steps, batch, offsets, running), reinterpret_cast<const std::int64_t*>(last),
+                         memory, threads);
   }
 
-  void run(bool backwards, Index steps, Index batch, std::uintptr_t offsets, std::uintptr_t running,
-           const std::vector<std::uintptr_t>& arrays, int threads) const {
-    Steps all{steps, batch, reinterpret_cast<const std::int64_t*>(offsets),
-              reinterpret_cast<const std::int64_t*>(running)};
-    auto go = [&](const auto& call) { backwards ? backward(call) : forward(call); };
-    if (wide_) call<double>(program_, *kernels_, all, arrays, threads, go);
-    else call<float>(program_, *kernels_, all, arrays, threads, go);
+  void backward(const Block& saved, Index steps, Index batch, std::uintptr_t offsets, std::uintptr_t running,
+                const Addresses& at, int threads) const {
+    const Roles& roles = pass_.roles();
+    Reader reader{at};
+    BackwardMemory memory{reader.next(roles.inputs.size()),  reader.next(roles.constants.size()),
+                          reader.next(roles.results.size()), reader.next(roles.results.size()),
+                          reader.next(roles.states.size()),  reader.next(roles.inputs.size()),
+                          reader.next(roles.states.size()),  reader.next(roles.constants.size())};
+    reader.end();
+    nb::gil_scoped_release released;
+    pass_.backward(all(steps, batch, offsets, running), saved, memory, threads);
   }
 
  private:
-  ir::Program program_;
-  const Kernels* kernels_;
-  bool wide_;
+  struct Reader {
+    const Addresses& at;
+    std::size_t place = 0;
+    const std::uintptr_t* next(std::size_t count) {
+      if (place + count > at.size()) throw std::invalid_argument("too few addresses");
+      return at.data() + std::exchange(place, place + count);
+    }
+    void end() const {
+      if (place != at.size()) throw std::invalid_argument("too many addresses");
+    }
+  };
+
+  static Roles read_roles(const std::vector<std::vector<int>>& lists) {
+    if (lists.size() != 7 || lists[1].size() % 4) throw std::invalid_argument("these are no roles");
+    Roles roles{lists[0], {}, lists[2], lists[3], lists[4], lists[5], lists[6]};
+    for (std::size_t k = 0; k < lists[1].size(); k += 4)
+      roles.states.push_back({lists[1][k], lists[1][k + 1], lists[1][k + 2], lists[1][k + 3]});
+    return roles;
+  }
+
+  static Steps all(Index steps, Index batch, std::uintptr_t offsets, std::uintptr_t running) {
+    return {steps, batch, reinterpret_cast<const std::int64_t*>(offsets),
+            reinterpret_cast<const std::int64_t*>(running)};
+  }
+
+  Pass pass_;
 };
 
 }  // namespace
@@ -51,18 +89,10 @@ NB_MODULE(_native, m) {
   m.doc() = "The native engine.";
   // Engines live in a cache until Python ends; that is no leak.
   nb::set_leak_warnings(false);
-  nb::class_<Block>(m, "Block")
-      .def(nb::init<std::size_t>(), nb::arg("bytes"))
-      .def_prop_ro("address", [](const Block& block) { return reinterpret_cast<std::uintptr_t>(block.data()); });
+  nb::class_<Block>(m, "Block");
   nb::class_<Engine>(m, "Engine")
-      .def(nb::init<const std::vector<std::int64_t>&, const std::vector<double>&, bool>(), nb::arg("code"),
-           nb::arg("numbers"), nb::arg("wide"))
-      .def("run", &Engine::run, nb::arg("backwards"), nb::arg("steps"), nb::arg("batch"), nb::arg("offsets"),
-           nb::arg("running"), nb::arg("arrays"), nb::arg("threads"));
-  m.def("instruction_set", [] {
-    const char* error = nullptr;
-    const Kernels* kernels = default_kernels(&error);
-    if (!kernels) throw std::invalid_argument(error);
-    return std::string(kernels->name);
-  });
+      .def(nb::init<const Integers&, const std::vector<double>&, const std::vector<std::vector<int>>&, bool>())
+      .def("forward", &Engine::forward)
+      .def("backward", &Engine::backward);
+  m.def("instruction_set", [] { return std::string(kernels()->name); });
 }

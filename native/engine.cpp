@@ -13,8 +13,6 @@ constexpr Index chunk = 128;         // rows of a block outside the loop
 constexpr Index tile = 2048;         // elements of a kernel's temporary, so that several stay in the L1 cache
 constexpr Index rows_a_thread = 4;   // fewer are not worth a thread
 
-Index padded(Index count) { return (count + 15) / 16 * 16; }
-
 // One section of a program and what all threads share while it runs.
 template <class T>
 struct Stage {

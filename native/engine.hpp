@@ -6,6 +6,9 @@
 
 namespace unrolled {
 
+// Numbers rounded up to whole cache lines.
+constexpr Index padded(Index count) { return (count + 15) / 16 * 16; }
+
 // T steps of B rows sorted by length, the longest first: step t has its running[t] rows at
 // [offsets[t], offsets[t + 1]) of every array with all rows.
 struct Steps {

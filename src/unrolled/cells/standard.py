@@ -23,6 +23,15 @@ class StandardCell(Cell):
 
     weight_ih: Tensor
 
+    @property
+    def signature(self) -> tuple[Any, ...] | None:
+        """All that a trace may see of this cell, where it is none of a class derived from ours."""
+        if type(self) not in (RNNCell, LSTMCell, GRUCell):
+            return None
+        plain = vars(self)
+        kind = plain.get("nonlinearity"), plain.get("proj_size")
+        return type(self), plain["input_size"], plain["hidden_size"], plain["bias"], *kind
+
     def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: ANN401
         """Run one step.
 

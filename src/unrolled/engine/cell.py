@@ -85,6 +85,11 @@ class Cell(nn.Module):
         width = self.state_sizes[self.state_names[0]]
         return width if isinstance(width, int) else width[0]
 
+    @property
+    def signature(self) -> tuple[Any, ...] | None:
+        """What stands for this cell among compiled ones; ``None``: all its attributes and shapes."""
+        return None
+
     def gate(self, name: str, value: Tensor) -> Tensor:
         """Name a value for the inspectors; gives it back unchanged."""
         # torch.compile cannot read a context variable: what it compiles records no gates.

@@ -39,12 +39,16 @@ def check_input(cell: Cell, x: Tensor) -> None:
         )
 
 
-def complete_states(cell: Cell, x: Tensor, given: Mapping[str, Tensor] | None) -> States:
-    """Check the states given for the rows of x, and add zeros for those left out.
+def complete_states(
+    cell: Cell, x: Tensor, given: Mapping[str, Tensor] | None, *, zeros: bool = True
+) -> States:
+    """Check the states given for the rows of x, and with `zeros` add those left out.
 
     Raises:
         ValueError: If a state is unknown or has the wrong shape, dtype or device.
     """
+    if not given and not zeros:
+        return {}
     batch = x.shape[1]
     given = dict(given or {})
     states = {}
@@ -56,6 +60,8 @@ def complete_states(cell: Cell, x: Tensor, given: Mapping[str, Tensor] | None) -
         for key, shape in wanted.items():
             state = given.pop(key, None)
             if state is None:
+                if not zeros:
+                    continue
                 state = x.new_zeros(shape)
             elif tuple(state.shape) != shape:
                 raise ValueError(

@@ -1,7 +1,7 @@
 """Choose the engine that runs a cell, and say why."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unrolled.engine import native, reference
 from unrolled.engine.cell import Cell, bind
-from unrolled.engine.check import PAST, check_input, check_lengths, complete_extras, complete_states
+from unrolled.engine.check import check_input, check_lengths, complete_extras, complete_states
 from unrolled.engine.lower import Declined
 from unrolled.engine.native import Compiled, Packing
 from unrolled.engine.reference import Outputs
@@ -63,20 +63,17 @@ def run(
     parameters: Mapping[str, Tensor] | None = None,
 ) -> Outputs:
     """Run a cell over a sequence in the engine that suits: see :func:`unrolled.engine.reference.run`."""
+    if not torch.compiler.is_compiling():
+        wanted = _asked.get() or _known(os.environ.get("UNROLLED_ENGINE") or "native")
+        if wanted == "native":
+            check_input(cell, x)
+            try:
+                return _native(cell, x, states, lengths, extras, reverse, keep, parameters)
+            except Declined as reason:
+                if os.environ.get("UNROLLED_STRICT") == "1":
+                    name = type(cell).__name__
+                    raise RunError(f"{name} does not run in the native engine: {reason}") from None
     cell = cell if parameters is None else bind(cell, parameters)
-    if torch.compiler.is_compiling():
-        return reference.run(
-            cell, x, states, lengths=lengths, extras=extras, reverse=reverse, keep=keep
-        )
-    wanted = _asked.get() or _known(os.environ.get("UNROLLED_ENGINE") or "native")
-    if wanted == "native":
-        check_input(cell, x)
-        try:
-            return _native(cell, x, states, lengths, extras, reverse, keep)
-        except Declined as reason:
-            if os.environ.get("UNROLLED_STRICT") == "1":
-                name = type(cell).__name__
-                raise RunError(f"{name} does not run in the native engine: {reason}") from None
     return reference.run(
         cell, x, states, lengths=lengths, extras=extras, reverse=reverse, keep=keep
     )
@@ -109,7 +106,7 @@ def _compile(
     first = (cell.output_names or cell.state_names)[0]
     try:
         plan = Compiled(cell, extras, dtype, first, keep=keep)
-        _ = plan.training  # what cannot be scheduled is found now
+        plan.training()  # what cannot be scheduled is found now
     except Declined as reason:
         return reason
     except InputError:
@@ -129,12 +126,13 @@ def _native(
     extras: Mapping[str, Tensor] | None,
     reverse: bool,
     keep: bool,
+    parameters: Mapping[str, Tensor] | None,
 ) -> Outputs:
     _check_circumstances(x)
-    states = complete_states(cell, x, states)
-    if any(name.endswith(PAST) for name in states):
+    if cell.delays:
         raise Declined("it asks for older states")
-    extras = complete_extras(cell, x, extras)
+    given = complete_states(cell, x, states, zeros=False)
+    extras = complete_extras(cell, x, extras) if cell.extra_names or extras else {}
     steps, batch = x.shape[:2]
     if lengths is not None:
         lengths = check_lengths(lengths, steps, batch)
@@ -142,39 +140,35 @@ def _native(
         raise Declined("there is nothing to run")
     widths = {name: extra.shape[2] for name, extra in extras.items()}
     plan = compiled(cell, widths, x.dtype, keep)
-    constants = plan.step.constants(cell)
+    constants = plan.step.constants(cell, parameters)
     if any(constant.dtype != x.dtype for constant in constants):
         raise Declined("its parameters are of another dtype than the input")
+    initial = [given.get(name) for name in plan.state_names]
     if lengths is None and not reverse:
-        packing, places, order = _alike(steps, batch), None, None
-    else:
-        packing, places, order = _pack(lengths, steps, batch, reverse)
+        packing = _alike(steps, batch)
+        found = plan.run([x, *extras.values()], initial, constants, packing)
+        return _outputs(plan, found, keep)
+    packing, places, order = _pack(lengths, steps, batch, reverse)
 
     def enter(tensor: Tensor) -> Tensor:
-        flat = tensor.reshape(steps * batch, tensor.shape[2])
-        return flat if places is None else flat.index_select(0, places)
+        return tensor.reshape(steps * batch, tensor.shape[2]).index_select(0, places)
 
     def leave(flat: Tensor) -> Tensor:
-        if places is not None:
-            flat = flat.new_zeros(steps * batch, flat.shape[1]).index_copy(0, places, flat)
-        return flat.view(steps, batch, flat.shape[1])
+        whole = flat.new_zeros(steps * batch, flat.shape[1]).index_copy(0, places, flat)
+        return whole.view(steps, batch, flat.shape[1])
 
-    def sort(state: Tensor) -> Tensor:
-        return state if order is None else state.index_select(0, order)
+    rows = [enter(x), *map(enter, extras.values())]
+    initial = [None if state is None else state.index_select(0, order) for state in initial]
+    found = plan.run(rows, initial, constants, packing)
+    back, wanted = order.argsort(), len(plan.wanted)
+    last = (state.index_select(0, back) for state in found[wanted:])
+    return _outputs(plan, [*map(leave, found[:wanted]), *last], keep)
 
-    results, last = plan.run(
-        enter(x),
-        {name: sort(state) for name, state in states.items()},
-        {name: enter(extra) for name, extra in extras.items()},
-        constants,
-        packing,
-    )
-    if order is not None:
-        back = order.argsort()
-        last = {name: state.index_select(0, back) for name, state in last.items()}
-    y, *_ = results.values()
-    history = {name: leave(result) for name, result in results.items()} if keep else {}
-    return Outputs(history[plan.wanted[0]] if keep else leave(y), last, history)
+
+def _outputs(plan: Compiled, found: Sequence[Tensor], keep: bool) -> Outputs:
+    wanted = len(plan.wanted)
+    history = dict(zip(plan.wanted, found, strict=False)) if keep else {}
+    return Outputs(found[0], dict(zip(plan.state_names, found[wanted:], strict=True)), history)
 
 
 def _check_circumstances(x: Tensor) -> None:
@@ -200,7 +194,7 @@ def _check_circumstances(x: Tensor) -> None:
 def _alike(steps: int, batch: int) -> Packing:
     """All rows have all steps."""
     offsets = torch.arange(steps + 1) * batch
-    return Packing(steps, batch, offsets, torch.full((steps,), batch), None)
+    return Packing(steps, batch, offsets, torch.full((steps,), batch), None, (steps, batch))
 
 
 def _pack(
@@ -232,7 +226,7 @@ def _pack(
 
 def _signature(cell: Cell) -> tuple[Any, ...]:
     """All that tracing may see of a cell besides the values of its parameters."""
-    return tuple(
+    return cell.signature or tuple(
         (
             type(module),
             tuple((name, _plain(value)) for name, value in vars(module).items() if name[0] != "_"),

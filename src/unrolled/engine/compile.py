@@ -1,6 +1,6 @@
 """From a cell to a program: trace, rewrite, partition, schedule."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from unrolled.engine.graph import Node
@@ -57,13 +57,25 @@ class Program:
     kept: list[int] = field(default_factory=list)
 
 
-def build(step: Step, wanted: Sequence[str], *, differentiate: bool) -> Program:
+def build(
+    step: Step,
+    wanted: Sequence[str],
+    *,
+    differentiate: bool,
+    needs: Collection[str | int] | None = None,
+) -> Program:
     """Schedule a traced step, for inference or with its backward pass.
+
+    Args:
+        step: A traced step.
+        wanted: States, outputs or gates whose values at every step are results.
+        differentiate: Whether the backward pass is wanted too.
+        needs: Inputs (by name) and constants (by number) whose gradient is wanted; all by default.
 
     Raises:
         Declined: If the engine has no instruction for something.
     """
-    cut = partition(step, wanted, differentiate=differentiate)
+    cut = partition(step, wanted, differentiate=differentiate, needs=needs)
     program = Program()
     memory = program.memory
     for leaf in (node for node in step.graph.nodes if not node.inputs):

@@ -12,7 +12,7 @@ backward, after       gradients of the input and of parameters: once for all ste
 What the backward pass needs of the forward values is kept, or computed again where that is cheap.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from unrolled.engine.derive import derive
@@ -61,13 +61,20 @@ class Partition:
     gradients: dict[Node, Node] = field(default_factory=dict)
 
 
-def partition(step: Step, wanted: Sequence[str], *, differentiate: bool) -> Partition:
+def partition(
+    step: Step,
+    wanted: Sequence[str],
+    *,
+    differentiate: bool,
+    needs: Collection[str | int] | None = None,
+) -> Partition:
     """Cut a step.
 
     Args:
         step: A traced step.
         wanted: States, outputs or gates whose values at every step are results.
         differentiate: Whether the backward pass is wanted too.
+        needs: Inputs (by name) and constants (by number) whose gradient is wanted; all by default.
     """
     named = step.states | step.outputs | step.gates
     results = {name: named[name] for name in wanted}
@@ -83,14 +90,14 @@ def partition(step: Step, wanted: Sequence[str], *, differentiate: bool) -> Part
     before = [n for n in nodes if n not in looping and n.inputs]
     cut = Partition(states, results, Section(before), Section(in_loop), Section(afterwards))
     if differentiate:
-        _backwards(cut, step)
+        _backwards(cut, step, needs)
     _store(cut)
     return cut
 
 
-def _backwards(cut: Partition, step: Step) -> None:
+def _backwards(cut: Partition, step: Step, needs: Collection[str | int] | None) -> None:
     graph = step.graph
-    forward = set(graph.nodes)
+    forward = set(reachable([*step.states.values(), *step.outputs.values(), *step.gates.values()]))
     seeds: dict[Node, Node] = {}
     carried = {}
     for name, (_, new) in cut.states.items():
@@ -99,7 +106,11 @@ def _backwards(cut: Partition, step: Step) -> None:
     for name, node in cut.wanted.items():
         if node.rows:
             _seed(step, seeds, node, graph.leaf("grad", name, width=node.width))
-    cut.gradients = derive(graph, seeds)
+    cut.gradients = {
+        leaf: gradient
+        for leaf, gradient in derive(graph, seeds).items()
+        if needs is None or leaf.op == "state" or leaf.attrs[0] in needs
+    }
     back = {name: cut.gradients.get(leaf) for name, (leaf, _) in cut.states.items()}
     roots = [node for node in back.values() if node is not None]
     everything = reachable(cut.gradients.values())

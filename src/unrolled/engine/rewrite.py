@@ -39,7 +39,8 @@ def _split(graph: Graph, roots: list[Node]) -> dict[Node, Node]:
     for node in nodes:
         a = node.inputs[0] if node.inputs else node
         if node.op == "slice":
-            built[node] = _cut(graph, a, *node.attrs, sliced, built)
+            start, stop = node.attrs
+            built[node] = _cut(graph, a, start, stop, sliced, built)
             continue
         if (
             node.op != "matmul"

@@ -8,6 +8,7 @@ cannot be said there is declined with a reason, and the reference engine runs th
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -53,10 +54,38 @@ class Step:
     joined: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     """Further ``once`` leaves: (axis, leaves) joined along the axis."""
 
-    def constants(self, cell: Cell) -> list[Tensor]:
-        """Compute what the ``once`` leaves hold, autograd following."""
-        tensors = _tensors(cell)
-        values = list(self.once(*(tensors[name] for name in self.named)))
+    @property
+    def count(self) -> int:
+        """How many ``once`` leaves there are."""
+        return len(self.plain) + len(self.joined)
+
+    @cached_property
+    def plain(self) -> list[str | None]:
+        """Of each leaf that is not joined, the parameter it is, or ``None`` if it is computed."""
+        names = dict(
+            zip(
+                (n for n in self.once.graph.nodes if n.op == "placeholder"), self.named, strict=True
+            )
+        )
+        (output,) = (n for n in self.once.graph.nodes if n.op == "output")
+        return [names.get(node) for node in output.args[0]]
+
+    def constants(self, cell: Cell, given: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """Compute what the ``once`` leaves hold, autograd following.
+
+        Args:
+            cell: Whose parameters and buffers count.
+            given: Tensors in place of some of them.
+        """
+        values: list[Tensor]
+        if given and None not in self.plain and given.keys() >= set(self.plain):
+            values = [given[name] for name in self.plain if name]
+        else:
+            tensors = {**_tensors(cell), **(given or {})}
+            if None in self.plain:
+                values = list(self.once(*(tensors[name] for name in self.named)))
+            else:
+                values = [tensors[name] for name in self.plain if name]
         for axis, leaves in self.joined:
             values.append(torch.cat([values[leaf] for leaf in leaves], axis))
         return values
@@ -115,7 +144,12 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
     widths = {"x": cell.input_size, **cell.state_sizes, **extras}
     with fake:
         rows = {name: torch.empty(batch, width, dtype=dtype) for name, width in widths.items()}  # pyright: ignore
-    given = [fake.from_tensor(t.detach(), static_shapes=True) for t in tensors.values()]
+        # A cell whose weights are handed over at each call has no more than their shapes.
+        shaped = {n: torch.empty(t.shape, dtype=dtype) for n, t in tensors.items() if t.is_meta}
+    given = [
+        shaped[name] if name in shaped else fake.from_tensor(t.detach(), static_shapes=True)
+        for name, t in tensors.items()
+    ]
     lifted = _Lifted(cell)
     found: dict[str, list[str]] = {}
 

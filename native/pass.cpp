@@ -1,0 +1,165 @@
+#include "pass.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+namespace unrolled {
+namespace {
+
+constexpr std::size_t line = 64;
+
+bool among(const std::vector<int>& list, int array) {
+  return std::find(list.begin(), list.end(), array) != list.end();
+}
+
+}  // namespace
+
+Pass::Pass(ir::Program program, Roles roles, bool wide, const Kernels* kernels)
+    : program_(std::move(program)), roles_(std::move(roles)), element_(wide ? 8 : 4), kernels_(kernels) {
+  std::set<int> states, ahead, back;
+  for (const auto& state : roles_.states) {
+    if (!among(roles_.results, state.values) && states.insert(state.values).second)
+      hidden_.push_back(state.values);
+    states.insert(state.values);
+  }
+  for (int section = 0; section < ir::sections; ++section)
+    for (int i : program_.sections[section].arrays)
+      if (program_.arrays[i].kind == ir::Kind::rows) (section < ir::back_before ? ahead : back).insert(i);
+  for (int i : ahead) {
+    if (states.count(i) || among(roles_.inputs, i) || among(roles_.results, i)) continue;
+    (back.count(i) ? kept_ : passing_).push_back(i);
+  }
+  for (int i : back)
+    if (!ahead.count(i) && !states.count(i) && !among(roles_.inputs, i) && !among(roles_.grads, i) &&
+        !among(roles_.results, i) && !among(roles_.input_gradients, i))
+      own_.push_back(i);
+}
+
+std::size_t Pass::place(const std::vector<int>& arrays, const Steps& steps, std::byte* at,
+                        std::vector<std::byte*>* found) const {
+  std::size_t bytes = 0;
+  for (int i : arrays) {
+    Index rows = steps.rows() + (among(hidden_, i) ? steps.batch : 0);
+    if (found) (*found)[i] = at + bytes;
+    bytes += (std::size_t(rows * program_.arrays[i].width) * element_ + line - 1) / line * line;
+  }
+  return bytes;
+}
+
+// The values of states stand after the initial ones, to which the `previous` arrays point.
+template <class T>
+void Pass::place_states(const Steps& steps, const std::uintptr_t* results, std::byte* saved,
+                        std::vector<std::byte*>& at) const {
+  place(hidden_, steps, saved, &at);
+  for (std::size_t k = 0; k < roles_.results.size(); ++k)
+    at[roles_.results[k]] = reinterpret_cast<std::byte*>(results[k]);
+  std::set<int> moved;
+  for (const auto& state : roles_.states) {
+    const std::size_t ahead = std::size_t(steps.batch * state.width) * sizeof(T);
+    if (moved.insert(state.values).second) at[state.values] += ahead;
+    if (state.previous >= 0) at[state.previous] = at[state.values] - ahead;
+  }
+}
+
+template <class T>
+std::unique_ptr<Block> Pass::run_forward(const Steps& steps, const std::int64_t* last,
+                                         const ForwardMemory& memory, int threads) const {
+  std::vector<std::byte*> at(program_.arrays.size(), nullptr);
+  const std::size_t hidden = place(hidden_, steps, nullptr, nullptr);
+  auto saved = std::make_unique<Block>(hidden + place(kept_, steps, nullptr, nullptr));
+  Block passing(place(passing_, steps, nullptr, nullptr));
+  auto* base = static_cast<std::byte*>(saved->data());
+  place_states<T>(steps, memory.results, base, at);
+  place(kept_, steps, base + hidden, &at);
+  place(passing_, steps, static_cast<std::byte*>(passing.data()), &at);
+  auto give = [&](const std::vector<int>& arrays, const std::uintptr_t* given) {
+    for (std::size_t k = 0; k < arrays.size(); ++k)
+      if (arrays[k] >= 0) at[arrays[k]] = reinterpret_cast<std::byte*>(given[k]);
+  };
+  give(roles_.inputs, memory.inputs);
+  give(roles_.constants, memory.constants);
+  for (std::size_t k = 0; k < roles_.states.size(); ++k) {
+    const auto& state = roles_.states[k];
+    const std::size_t bytes = std::size_t(steps.batch * state.width) * sizeof(T);
+    std::byte* before = at[state.values] - bytes;
+    if (memory.initial[k]) std::memcpy(before, reinterpret_cast<void*>(memory.initial[k]), bytes);
+    else std::memset(before, 0, bytes);
+  }
+  unrolled::forward(Call<T>{&program_, kernels_, steps, reinterpret_cast<T* const*>(at.data()), threads});
+  for (std::size_t k = 0; k < roles_.states.size(); ++k) {
+    const auto& state = roles_.states[k];
+    const std::size_t row = std::size_t(state.width) * sizeof(T);
+    const std::byte* first = at[state.values] - std::size_t(steps.batch) * row;
+    auto* out = reinterpret_cast<std::byte*>(memory.last[k]);
+    if (!last) {
+      std::memcpy(out, first + std::size_t(steps.rows()) * row, std::size_t(steps.batch) * row);
+    } else {
+      for (Index b = 0; b < steps.batch; ++b)
+        std::memcpy(out + std::size_t(b) * row, first + std::size_t(last[b]) * row, row);
+    }
+  }
+  return saved;
+}
+
+template <class T>
+void Pass::run_backward(const Steps& steps, const Block& saved, const BackwardMemory& memory,
+                        int threads) const {
+  std::vector<std::byte*> at(program_.arrays.size(), nullptr);
+  auto* base = static_cast<std::byte*>(saved.data());
+  place_states<T>(steps, memory.results, base, at);
+  place(kept_, steps, base + place(hidden_, steps, nullptr, nullptr), &at);
+  // What the caller does not give or want has a place all the same.
+  std::vector<int> absent = own_;
+  for (std::size_t k = 0; k < roles_.grads.size(); ++k)
+    if (roles_.grads[k] >= 0 && !memory.grads[k]) absent.push_back(roles_.grads[k]);
+  std::size_t bytes = place(absent, steps, nullptr, nullptr), carried = bytes;
+  for (std::size_t k = 0; k < roles_.states.size(); ++k)
+    if (!memory.initial_gradients[k])
+      bytes += std::size_t(padded(steps.batch * roles_.states[k].width)) * sizeof(T);
+  Block own(bytes);
+  place(absent, steps, static_cast<std::byte*>(own.data()), &at);
+  for (std::size_t k = 0; k < roles_.grads.size(); ++k) {
+    int i = roles_.grads[k];
+    if (i < 0) continue;
+    if (memory.grads[k]) at[i] = reinterpret_cast<std::byte*>(memory.grads[k]);
+    else std::memset(at[i], 0, std::size_t(steps.rows() * program_.arrays[i].width) * sizeof(T));
+  }
+  for (std::size_t k = 0; k < roles_.states.size(); ++k) {
+    const auto& state = roles_.states[k];
+    const std::size_t size = std::size_t(steps.batch * state.width) * sizeof(T);
+    auto* out = reinterpret_cast<std::byte*>(memory.initial_gradients[k]);
+    if (!out) {
+      out = static_cast<std::byte*>(own.data()) + carried;
+      carried += std::size_t(padded(steps.batch * state.width)) * sizeof(T);
+    }
+    // Handed from step to step in place: it begins as the gradient of the last state.
+    if (memory.last[k]) std::memcpy(out, reinterpret_cast<void*>(memory.last[k]), size);
+    else std::memset(out, 0, size);
+    at[state.carried] = out;
+  }
+  auto give = [&](const std::vector<int>& arrays, const std::uintptr_t* given) {
+    for (std::size_t k = 0; k < arrays.size(); ++k)
+      if (arrays[k] >= 0) at[arrays[k]] = reinterpret_cast<std::byte*>(given[k]);
+  };
+  give(roles_.inputs, memory.inputs);
+  give(roles_.constants, memory.constants);
+  give(roles_.input_gradients, memory.input_gradients);
+  give(roles_.constant_gradients, memory.constant_gradients);
+  for (int i : roles_.constant_gradients)
+    if (i >= 0) std::memset(at[i], 0, std::size_t(program_.arrays[i].width) * sizeof(T));
+  unrolled::backward(Call<T>{&program_, kernels_, steps, reinterpret_cast<T* const*>(at.data()), threads});
+}
+
+std::unique_ptr<Block> Pass::forward(const Steps& steps, const std::int64_t* last, const ForwardMemory& memory,
+                                     int threads) const {
+  return element_ == 8 ? run_forward<double>(steps, last, memory, threads)
+                       : run_forward<float>(steps, last, memory, threads);
+}
+
+void Pass::backward(const Steps& steps, const Block& saved, const BackwardMemory& memory, int threads) const {
+  if (element_ == 8) run_backward<double>(steps, saved, memory, threads);
+  else run_backward<float>(steps, saved, memory, threads);
+}
+
+}  // namespace unrolled

@@ -1,0 +1,79 @@
+// A forward or backward pass over sequences: gives every array of a program its memory, and runs it.
+#pragma once
+
+#include <memory>
+
+#include "engine.hpp"
+#include "workspace.hpp"
+
+namespace unrolled {
+
+// Which arrays hold what the caller hands over; -1 where the program has none.
+struct Roles {
+  struct State {
+    int values, previous, carried;
+    Index width;
+  };
+  std::vector<int> inputs;              // x and the further inputs
+  std::vector<State> states;            // several may share their values
+  std::vector<int> constants;           // what is the same for all rows
+  std::vector<int> results;             // values at all steps that are wanted
+  std::vector<int> grads;               // gradient of each result
+  std::vector<int> input_gradients;     // of each input
+  std::vector<int> constant_gradients;  // of each constant
+};
+
+// What the caller holds, in the order of the roles. N rows in all steps, B rows of the batch.
+struct ForwardMemory {
+  const std::uintptr_t* inputs;     // (N, width)
+  const std::uintptr_t* initial;    // (B, width); null: zeros
+  const std::uintptr_t* constants;
+  const std::uintptr_t* results;    // (N, width); the values of a state (B + N, width), the initial first
+  const std::uintptr_t* last;       // (B, width), last states
+};
+struct BackwardMemory {
+  const std::uintptr_t* inputs;
+  const std::uintptr_t* constants;
+  const std::uintptr_t* results;
+  const std::uintptr_t* grads;               // (N, width), of results; null: zeros
+  const std::uintptr_t* last;                // (B, width), of last states; null: zeros
+  const std::uintptr_t* input_gradients;     // (N, width), are written
+  const std::uintptr_t* initial_gradients;   // (B, width), are written; null: not wanted
+  const std::uintptr_t* constant_gradients;  // are written
+};
+
+class Pass {
+ public:
+  Pass(ir::Program program, Roles roles, bool wide, const Kernels* kernels);
+
+  // `last` says where each row's last state stands among the B initial and N other rows; null where all
+  // rows are as long. Returns what backward() needs.
+  std::unique_ptr<Block> forward(const Steps& steps, const std::int64_t* last, const ForwardMemory& memory,
+                                 int threads) const;
+  void backward(const Steps& steps, const Block& saved, const BackwardMemory& memory, int threads) const;
+
+  const Roles& roles() const { return roles_; }
+
+ private:
+  template <class T>
+  std::unique_ptr<Block> run_forward(const Steps&, const std::int64_t*, const ForwardMemory&, int) const;
+  template <class T>
+  void run_backward(const Steps&, const Block&, const BackwardMemory&, int) const;
+  // Places arrays one after the other in memory, from `at` on; gives the bytes taken.
+  std::size_t place(const std::vector<int>& arrays, const Steps& steps, std::byte* at,
+                    std::vector<std::byte*>* found) const;
+  template <class T>
+  void place_states(const Steps& steps, const std::uintptr_t* results, std::byte* saved,
+                    std::vector<std::byte*>& at) const;
+
+  ir::Program program_;
+  Roles roles_;
+  std::size_t element_;
+  const Kernels* kernels_;
+  std::vector<int> hidden_;   // values of states that are no results; saved
+  std::vector<int> kept_;     // what the backward pass reads of the forward one; saved
+  std::vector<int> passing_;  // other arrays of the forward pass
+  std::vector<int> own_;      // other arrays of the backward pass
+};
+
+}  // namespace unrolled
