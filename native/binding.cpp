@@ -5,7 +5,7 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
-#include "pass.hpp"
+#include "chain.hpp"
 
 namespace nb = nanobind;
 using namespace unrolled;
@@ -24,6 +24,8 @@ const Kernels* kernels() {
 
 class Engine {
  public:
+  const Pass& pass() const { return pass_; }
+
   Engine(const Integers& code, const std::vector<double>& numbers, const std::vector<std::vector<int>>& roles,
          bool wide)
       : pass_(ir::read_program(code, numbers), read_roles(roles), wide, kernels()) {}
@@ -83,6 +85,42 @@ class Engine {
   Pass pass_;
 };
 
+Chain make_chain(const std::tuple<Index, Index, Index>& symbols, const std::vector<const Engine*>& engines,
+                 const std::vector<std::vector<Index>>& constants, Index weights) {
+  if (engines.size() != constants.size()) throw std::invalid_argument("constants of every link are needed");
+  std::vector<Link> links;
+  for (std::size_t k = 0; k < engines.size(); ++k) links.push_back({&engines[k]->pass(), constants[k]});
+  auto [count, width, table] = symbols;
+  return Chain({count, width, table}, std::move(links), weights);
+}
+
+std::tuple<double, double> chain_gradients(const Chain& chain, Index steps, Index batch, std::uintptr_t inputs,
+                                           std::uintptr_t targets, const Addresses& initial,
+                                           const Addresses& last, double factor, std::uintptr_t weights,
+                                           std::uintptr_t gradients, double clip_value, double clip_norm,
+                                           int threads) {
+  nb::gil_scoped_release released;
+  const ChainBatch all{steps,
+                       batch,
+                       reinterpret_cast<const std::int64_t*>(inputs),
+                       reinterpret_cast<const std::int64_t*>(targets),
+                       initial.data(),
+                       last.data(),
+                       factor};
+  const Gradients found = chain.gradients(all, weights, gradients, {clip_value, clip_norm}, threads);
+  return {found.loss, found.norm};
+}
+
+void chain_update(const Chain& chain, int kind, const std::vector<double>& numbers, std::uintptr_t weights,
+                  std::uintptr_t gradients, std::uintptr_t first, std::uintptr_t second, int threads) {
+  if (kind < 0 || kind >= int(Optimizer::count) || numbers.size() != 7)
+    throw std::invalid_argument("this is no rule");
+  const double* n = numbers.data();
+  const Rule rule{Optimizer(kind), n[0], n[1], n[2], n[3], n[4], n[5], n[6]};
+  nb::gil_scoped_release released;
+  chain.update(rule, weights, gradients, first, second, threads);
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -94,5 +132,8 @@ NB_MODULE(_native, m) {
       .def(nb::init<const Integers&, const std::vector<double>&, const std::vector<std::vector<int>>&, bool>())
       .def("forward", &Engine::forward)
       .def("backward", &Engine::backward);
+  nb::class_<Chain>(m, "Chain").def("gradients", &chain_gradients).def("update", &chain_update);
+  // The engines must live as long as the chain.
+  m.def("chain", &make_chain, nb::keep_alive<0, 2>());
   m.def("instruction_set", [] { return std::string(kernels()->name); });
 }

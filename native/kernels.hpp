@@ -3,6 +3,7 @@
 
 #include "gemm.hpp"
 #include "pointwise.hpp"
+#include "update.hpp"
 
 namespace unrolled {
 
@@ -12,12 +13,18 @@ struct KernelsOf {
   Gemm<T> gemm;
 };
 
+struct Updates {
+  UpdateFunction<float> f32;
+  UpdateFunction<double> f64;
+};
+
 struct Kernels {
   const char* name;   // portable, avx2, avx512, neon
   int vector_bytes;
   KernelsOf<float> f32;
   KernelsOf<double> f64;
   Conversions conversions;
+  Updates updates;
 
   template <class T>
   const KernelsOf<T>& of() const {

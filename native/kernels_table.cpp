@@ -17,6 +17,7 @@ void fill(Kernels& table) {
   fill_gemm(table.f32.gemm);
   fill_gemm(table.f64.gemm);
   fill_conversions(table.conversions);
+  fill_updates(table.updates);
 }
 
 }  // namespace unrolled::UNROLLED_ISA

@@ -36,6 +36,12 @@ Pass::Pass(ir::Program program, Roles roles, bool wide, const Kernels* kernels)
       own_.push_back(i);
 }
 
+bool Pass::is_state(std::size_t result) const {
+  for (const auto& state : roles_.states)
+    if (state.values == roles_.results[result]) return true;
+  return false;
+}
+
 std::size_t Pass::place(const std::vector<int>& arrays, const Steps& steps, std::byte* at,
                         std::vector<std::byte*>* found) const {
   std::size_t bytes = 0;

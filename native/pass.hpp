@@ -53,6 +53,11 @@ class Pass {
   void backward(const Steps& steps, const Block& saved, const BackwardMemory& memory, int threads) const;
 
   const Roles& roles() const { return roles_; }
+  const Kernels& kernels() const { return *kernels_; }
+  bool wide() const { return element_ == 8; }
+  // Whether a result is the values of a state, before which its initial ones must stand.
+  bool is_state(std::size_t result) const;
+  Index width(std::size_t result) const { return program_.arrays[roles_.results[result]].width; }
 
  private:
   template <class T>

@@ -3,7 +3,8 @@
 `cell` is what a user writes; `reference` runs it as it stands. `trace` writes its step into a `graph`
 (`lower` knows torch's operations), `derive` adds the gradient, `rewrite` and `partition` move out of
 the loop what need not be there, `program` schedules the rest, `encode` hands it to the C++ core, and
-`native` runs it. `choose` decides between the engines. The package itself can be called:
+`native` runs it. `choose` decides between the engines, and `chain` has the core make whole training
+steps. The package itself can be called:
 ``with unrolled.engine("reference"):`` is :func:`unrolled.engine.choose.engine`.
 """
 
@@ -12,10 +13,12 @@ from contextlib import AbstractContextManager
 from types import ModuleType
 
 from unrolled.engine.cell import Cell, States
+from unrolled.engine.chain import Chain
 from unrolled.engine.choose import engine, run
+from unrolled.engine.lower import Declined
 from unrolled.engine.reference import Outputs
 
-__all__ = ["Cell", "Outputs", "States", "engine", "run"]
+__all__ = ["Cell", "Chain", "Declined", "Outputs", "States", "engine", "run"]
 
 
 class _Room(ModuleType):

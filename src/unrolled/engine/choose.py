@@ -45,6 +45,15 @@ def engine(name: str) -> Iterator[None]:
         _asked.reset(token)
 
 
+def engine_asked() -> str:
+    """The engine that cells run in where they can.
+
+    Raises:
+        InputError: If ``UNROLLED_ENGINE`` names none.
+    """
+    return _asked.get() or _known(os.environ.get("UNROLLED_ENGINE") or "native")
+
+
 def _known(name: str) -> str:
     if name not in ENGINES:
         raise InputError(f"no engine {name!r}; the engines are {', '.join(ENGINES)}")
@@ -63,16 +72,14 @@ def run(
     parameters: Mapping[str, Tensor] | None = None,
 ) -> Outputs:
     """Run a cell over a sequence in the engine that suits: see :func:`unrolled.engine.reference.run`."""
-    if not torch.compiler.is_compiling():
-        wanted = _asked.get() or _known(os.environ.get("UNROLLED_ENGINE") or "native")
-        if wanted == "native":
-            check_input(cell, x)
-            try:
-                return _native(cell, x, states, lengths, extras, reverse, keep, parameters)
-            except Declined as reason:
-                if os.environ.get("UNROLLED_STRICT") == "1":
-                    name = type(cell).__name__
-                    raise RunError(f"{name} does not run in the native engine: {reason}") from None
+    if not torch.compiler.is_compiling() and engine_asked() == "native":
+        check_input(cell, x)
+        try:
+            return _native(cell, x, states, lengths, extras, reverse, keep, parameters)
+        except Declined as reason:
+            if os.environ.get("UNROLLED_STRICT") == "1":
+                name = type(cell).__name__
+                raise RunError(f"{name} does not run in the native engine: {reason}") from None
     cell = cell if parameters is None else bind(cell, parameters)
     return reference.run(
         cell, x, states, lengths=lengths, extras=extras, reverse=reverse, keep=keep

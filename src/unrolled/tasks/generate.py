@@ -16,6 +16,7 @@ from torch.nn import functional
 from unrolled.cells import make_cell
 from unrolled.cells.start import normal_start
 from unrolled.data import Corpus, Part, Vocabulary, Window, Windows, encode_sources, prepare_corpus
+from unrolled.engine import Cell, Chain, Declined
 from unrolled.errors import InputError, RunError
 from unrolled.layers import Recurrent, Symbols
 from unrolled.settings import ModelSettings, Settings
@@ -172,6 +173,22 @@ class Generate(Task):
         return nats * self._symbols_in_loss, {
             name: state.detach() for name, state in states.items()
         }
+
+    def chain(self, model: nn.Module) -> Chain:
+        """Give the parts of a language model without dropout."""
+        assert isinstance(model, LanguageModel)
+        if model.net.dropout:
+            raise Declined("there is dropout between the layers")
+        table = model.symbols.table
+        cells: list[Cell] = [*model.net.cells]  # pyright: ignore[reportAssignmentType]
+        return Chain(
+            model.symbols.size, None if table is None else table.weight, cells, model.readout
+        )
+
+    def symbols(self, batch: Window, carry: Carry) -> tuple[Tensor, Tensor, Carry, float]:
+        """Give a window's symbols; the carried state is dropped where the text starts again."""
+        inputs, targets = torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
+        return inputs, targets, {} if batch.fresh else carry, float(self._symbols_in_loss)
 
     def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Cross-entropy on a split, as nats a symbol, bits a character, and perplexity."""

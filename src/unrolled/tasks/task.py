@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from torch import Tensor, nn
 
+from unrolled.engine import Chain, Declined
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 
@@ -112,6 +113,23 @@ class Task(ABC):
 
         `carry` is empty at step 0. `model` must be used by calling it, as it may be wrapped.
         """
+
+    def chain(self, model: nn.Module) -> Chain:
+        """Give the model as the core can train it whole; its weights move side by side.
+
+        Raises:
+            Declined: If it cannot; the sentence says why.
+        """
+        raise Declined(f"the task {self.name} has no whole step")
+
+    def symbols(self, batch: Any, carry: Carry) -> tuple[Tensor, Tensor, Carry, float]:  # noqa: ANN401
+        """Give of a batch what :meth:`unrolled.engine.Chain.step` takes, for a task that has a chain.
+
+        Returns:
+            Inputs and targets (T, B), the states to start from, and what the mean cross-entropy is
+            multiplied by to be the loss.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def validate(self, model: nn.Module, split: Split) -> dict[str, float]:

@@ -37,6 +37,8 @@ class Start:
     units_per_step: int
     world: int
     """Processes that train together."""
+    whole: str | None = None
+    """Why a step is made of torch's operations; ``None`` where the core makes it whole."""
 
 
 @dataclass(frozen=True, slots=True)

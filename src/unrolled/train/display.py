@@ -59,6 +59,8 @@ class PlainDisplay(Callback):
             + f" -> {event.directory}",
             style="bold",
         )
+        if event.whole:
+            self._say(f"steps go through torch: {event.whole}", style="dim")
         if event.step:
             self._say(f"resumed at step {event.step:,}")
 

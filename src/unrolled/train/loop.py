@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from unrolled.checkpoint.directory import COMMIT, Commit, ModelDirectory
 from unrolled.checkpoint.load import own_cell
 from unrolled.checkpoint.weights import weights
+from unrolled.engine import Declined
 from unrolled.engine.randomness import counter
 from unrolled.errors import Interrupted, RunError
 from unrolled.settings import Settings
@@ -27,6 +28,7 @@ from unrolled.train.plan import digest
 from unrolled.train.schedules import factor
 from unrolled.train.signals import Stop, stop_requests
 from unrolled.train.state import capture, restore
+from unrolled.train.whole import WholeStep, whole_step
 
 
 @dataclass
@@ -90,6 +92,11 @@ class Loop:
             self.position = Position(judge=Judge(**state.pop("judge")), **state)
             self.committed = commit.step
         self.first_step = self.position.step
+        self.whole: WholeStep | Declined
+        try:
+            self.whole = whole_step(task, self.model, self.optimizer, self.training, group)
+        except Declined as reason:
+            self.whole = reason
         self.parallel: nn.Module = self.model
         if group.world > 1:
             self.parallel = DistributedDataParallel(self.model)
@@ -121,6 +128,7 @@ class Loop:
             unit=unit,
             units_per_step=count,
             world=self.group.world,
+            whole=None if isinstance(self.whole, WholeStep) else str(self.whole),
         )
         for callback in self.callbacks:
             callback.on_start(start)
@@ -175,17 +183,24 @@ class Loop:
         rate = (training.lr or 0.0) * factor(training, step, self.steps, position.judge.decays)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
-        self.optimizer.zero_grad()
         batch = self.task.batch(step, self.rows)
-        with counter(training.seed, step, self.rows.start):
-            loss, carry = self.task.loss(self.parallel, batch, self.carry)
-            loss.backward()
-        value, wishes = self.group.mean(loss.item(), float(stop.requested))
+        if isinstance(self.whole, WholeStep):
+            value, norm, carry = self.whole.gradients(self.task, batch, self.carry)
+            wishes = float(stop.requested)
+        else:
+            self.optimizer.zero_grad()
+            with counter(training.seed, step, self.rows.start):
+                loss, carry = self.task.loss(self.parallel, batch, self.carry)
+                loss.backward()
+            value, wishes = self.group.mean(loss.item(), float(stop.requested))
+            norm = clip(self.parameters, training.clip_norm or None, training.clip_value)
         self._check(value, "loss", step + 1)
-        norm = clip(self.parameters, training.clip_norm or None, training.clip_value)
         if norm is not None:
             self._check(norm, "gradient", step + 1)
-        self.optimizer.step()
+        if isinstance(self.whole, WholeStep):
+            self.whole.update()
+        else:
+            self.optimizer.step()
         self.carry = {name: state.detach() for name, state in carry.items()}
         past = training.smoothing
         position.smoothed_loss = past * position.smoothed_loss + (1 - past) * value
