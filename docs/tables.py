@@ -13,7 +13,7 @@ from typing import Any
 from rich.filesize import decimal
 from typer.main import get_command
 
-from unrolled import cli
+from unrolled import cells, cli, explain
 from unrolled.data import list_entries
 from unrolled.settings import GROUPS, flag
 from unrolled.tasks.task import TASKS, task_class
@@ -88,6 +88,12 @@ def datasets() -> Iterator[str]:
 def commands() -> Iterator[str]:
     """Describe every verb of the command line by its own help."""
     yield from _commands("unrolled", get_command(cli.app))
+
+
+def explained() -> Iterator[str]:
+    """Show what `unrolled explain` prints on a machine with AVX-512."""
+    head, _, page = str(explain(cells.LSTM(65, 256))).partition("\n\n")
+    yield f"```text\n{head.splitlines()[0]}\nEngine: native (avx512)\n\n{page}\n```\n"
 
 
 def _commands(name: str, command: Any) -> Iterator[str]:
@@ -167,6 +173,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "free": free,
     "datasets": datasets,
     "commands": commands,
+    "explained": explained,
 }
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unrolled.checkpoint.load import load as load
     from unrolled.engine import Cell as Cell
     from unrolled.inspect import doctor as doctor
+    from unrolled.inspect.cells import explain as explain
     from unrolled.layers import GRU as GRU
     from unrolled.layers import LSTM as LSTM
     from unrolled.layers import RNN as RNN
@@ -50,6 +51,7 @@ __all__ = [
     "convert",
     "data",
     "doctor",
+    "explain",
     "load",
     "train",
 ]
@@ -72,6 +74,7 @@ __getattr__, __dir__ = lazily(
         "convert": "unrolled.layers",
         "data": "unrolled.data",
         "doctor": "unrolled.inspect",
+        "explain": "unrolled.inspect.cells",
         "load": "unrolled.checkpoint.load",
         "train": "unrolled.train",
     },

@@ -262,3 +262,31 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     except TypeError:
         return repr(value)
     return (type(value), value)
+
+
+def decide(
+    cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, device: torch.device | str
+) -> tuple[Compiled | None, str | None]:
+    """Tell what a run would do, without running.
+
+    Args:
+        cell: The cell.
+        extras: Width of each further input.
+        dtype: Of the input.
+        device: Where the input is.
+
+    Returns:
+        What the native engine runs; or ``None``, and why the reference engine runs.
+    """
+    if _asked.get() == "reference":
+        return None, 'it is asked for: with unrolled.engine("reference")'
+    if not _asked.get() and _known(os.environ.get("UNROLLED_ENGINE") or "native") == "reference":
+        return None, "it is asked for: UNROLLED_ENGINE=reference"
+    try:
+        _check_circumstances(torch.empty(0, dtype=dtype, device=device))
+        plan = compiled(cell, extras, dtype)
+        if any(constant.dtype != dtype for constant in plan.step.constants(cell)):
+            raise Declined("its parameters are of another dtype than the input")
+    except Declined as reason:
+        return None, str(reason)
+    return plan, None

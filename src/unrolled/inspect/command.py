@@ -6,11 +6,13 @@ import typer
 
 from unrolled import console
 from unrolled.inspect.doctor import doctor
+from unrolled.inspect.explain_command import explain
 
 
 def register(app: typer.Typer) -> None:
     """Add this room's commands."""
     app.command("doctor")(_doctor)
+    app.command("explain")(explain)
 
 
 def _doctor(json: console.Json = False) -> None:
