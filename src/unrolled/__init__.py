@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unrolled.engine import Cell as Cell
     from unrolled.inspect import doctor as doctor
     from unrolled.inspect.cells import explain as explain
+    from unrolled.inspect.gradients import check_gradients as check_gradients
     from unrolled.layers import GRU as GRU
     from unrolled.layers import LSTM as LSTM
     from unrolled.layers import RNN as RNN
@@ -48,6 +49,7 @@ __all__ = [
     "UnrolledError",
     "__version__",
     "cells",
+    "check_gradients",
     "convert",
     "data",
     "doctor",
@@ -71,6 +73,7 @@ __getattr__, __dir__ = lazily(
         "Settings": "unrolled.settings",
         "Trained": "unrolled.checkpoint.load",
         "cells": "unrolled.cells",
+        "check_gradients": "unrolled.inspect.gradients",
         "convert": "unrolled.layers",
         "data": "unrolled.data",
         "doctor": "unrolled.inspect",
