@@ -4,6 +4,7 @@ A generated part stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; N
 :data:`TABLES`. The tests fail when a part is not what this script would write.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,12 +16,14 @@ from typer.main import get_command
 
 from unrolled import cells, cli, explain
 from unrolled.data import list_entries
+from unrolled.inspect.bench import report, workloads
 from unrolled.settings import GROUPS, flag
 from unrolled.tasks.task import TASKS, task_class
 from unrolled.train.optimisers import DEFAULT_RATES
 from unrolled.train.plan import FREE
 
 DOCS = Path(__file__).resolve().parent
+RESULTS = DOCS.parent / "benchmarks" / "results"
 PART = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -166,6 +169,55 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield ""
 
 
+def measured() -> Iterator[str]:
+    """Tell the results of ``make bench``."""
+    if (found := _results("workloads.json")) is None:
+        yield "Not measured yet: `make bench` does it.\n"
+        return
+    yield from _table(report.COLUMNS, report.table(found))
+    yield report.machine(found) + "\n"
+    yield from (f"- {line}" for line in report.omissions(found))
+    yield ""
+
+
+def slower() -> Iterator[str]:
+    """List where a peer is faster than ours, in the workloads and in the grid."""
+    measured_by = {"workloads": "make bench", "grid": "make bench-grid"}
+    for name, command in measured_by.items():
+        where = {"workloads": "the named workloads", "grid": "the grid"}[name]
+        if (found := _results(f"{name}.json")) is None:
+            yield f"In {where}: not measured yet; `{command}` does it.\n"
+            continue
+        rows = report.slower(found)
+        pairs = sum(row["peer"] is not None for row in found["rows"])
+        yield f"In {where}, the peer is faster in {len(rows)} of {pairs} pairs.\n"
+        if rows:
+            words = {workload["name"]: workload["what"] for workload in found["workloads"]}
+            yield from _table(
+                ("workload", "what", "peer", "ratio"),
+                (
+                    (r["workload"], words[r["workload"]], r["peer"], report.times(r["ratio"]))
+                    for r in rows
+                ),
+            )
+
+
+def _results(name: str) -> dict[str, Any] | None:
+    path = RESULTS / name
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def named() -> Iterator[str]:
+    """List the named workloads."""
+    yield from _table(
+        ("workload", "what", "GFLOP"),
+        (
+            (f"`{name}`", workload.what, f"{2 * workload.multiply_adds / 1e9:.3g}")
+            for name, workload in workloads.NAMED.items()
+        ),
+    )
+
+
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "settings": settings,
     "defaults": defaults,
@@ -174,6 +226,9 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "datasets": datasets,
     "commands": commands,
     "explained": explained,
+    "named": named,
+    "measured": measured,
+    "slower": slower,
 }
 
 

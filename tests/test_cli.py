@@ -45,6 +45,7 @@ HEAVY = "torch", "matplotlib", "sklearn", "tokenizers"
                 ["--version"],
                 ["train", "--help"],
                 ["sample", "--help"],
+                ["bench", "--help"],
                 ["data", "list"],
                 ["train", "generate", "--no-such-flag"],
             )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unrolled.checkpoint.load import Trained as Trained
     from unrolled.checkpoint.load import load as load
     from unrolled.engine import Cell as Cell
+    from unrolled.inspect import bench as bench
     from unrolled.inspect import doctor as doctor
     from unrolled.inspect.cells import explain as explain
     from unrolled.inspect.gradients import check_gradients as check_gradients
@@ -48,6 +49,7 @@ __all__ = [
     "Trained",
     "UnrolledError",
     "__version__",
+    "bench",
     "cells",
     "check_gradients",
     "convert",
@@ -72,6 +74,7 @@ __getattr__, __dir__ = lazily(
         "Recurrent": "unrolled.layers",
         "Settings": "unrolled.settings",
         "Trained": "unrolled.checkpoint.load",
+        "bench": "unrolled.inspect",
         "cells": "unrolled.cells",
         "check_gradients": "unrolled.inspect.gradients",
         "convert": "unrolled.layers",

@@ -1,18 +1,24 @@
-"""``unrolled doctor``."""
+"""``unrolled doctor`` and ``unrolled bench``."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unrolled import console
+from unrolled.inspect.bench import SECONDS, bench
 from unrolled.inspect.doctor import doctor
 from unrolled.inspect.explain_command import explain
+
+if TYPE_CHECKING:
+    from unrolled.inspect.bench.display import Watcher
 
 
 def register(app: typer.Typer) -> None:
     """Add this room's commands."""
     app.command("doctor")(_doctor)
     app.command("explain")(explain)
+    app.command("bench")(_bench)
 
 
 def _doctor(json: console.Json = False) -> None:
@@ -49,3 +55,84 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("native engine", f"there, for {isa}" if isa else "not installed: no compiler built it"),
         *found["environment"].items(),
     ]
+
+
+def _bench(
+    workloads: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="WORKLOAD", help="Names or patterns, as B or 'U*'; all of them if left out."
+        ),
+    ] = None,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Measure the grid of cells and sizes instead.")
+    ] = False,
+    seconds: Annotated[
+        float, typer.Option(metavar="N", help="For each workload, shared out among its peers.")
+    ] = SECONDS,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Threads of everyone; torch's if left out.")
+    ] = None,
+    peers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Of torch, padded, loop, compile, jax, numpy, onnxruntime, with commas; all but "
+            "compile if left out, and torch alone for the grid.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the ratios as a PNG.")
+    ] = None,
+    json: console.Json = False,
+    quiet: console.Quiet = False,
+) -> None:
+    """Time this package against torch and others on the same work, side by side.
+
+    Results are compared before anything is timed. A ratio is the peer's time over ours.
+    """
+    names = None if peers is None else [name.strip() for name in peers.split(",") if name.strip()]
+    found = bench(
+        *(workloads or ()),
+        grid=grid,
+        seconds=seconds,
+        threads=threads,
+        peers=names,
+        out=out,
+        picture=picture,
+        watcher=None if json or quiet else _watcher(),
+    )
+    if json:
+        console.print_json(found)
+    elif not quiet:
+        _print_bench(found)
+
+
+def _watcher() -> "Watcher":
+    from unrolled.inspect.bench.display import LiveDisplay, PlainDisplay
+
+    terminal = console.logs()
+    live = terminal.is_terminal and not terminal.is_dumb_terminal
+    return LiveDisplay() if live else PlainDisplay()
+
+
+def _print_bench(found: dict[str, Any]) -> None:
+    from rich.table import Column, Table
+
+    from unrolled.inspect.bench import report
+
+    left = report.COLUMNS[:2]
+    columns = (
+        Column(name, justify="left" if name in left else "right", no_wrap=True)
+        for name in report.COLUMNS
+    )
+    table = Table(*columns, box=None, pad_edge=False, collapse_padding=True)
+    for row in report.table(found):
+        table.add_row(*row)
+    console.results().print(table)
+    console.results().print(report.machine(found), soft_wrap=True)
+    for line in report.omissions(found):
+        console.logs().print(line, soft_wrap=True)

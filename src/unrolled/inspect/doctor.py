@@ -47,12 +47,12 @@ def doctor() -> dict[str, Any]:
         "versions": {
             "unrolled": __version__,
             "python": platform.python_version(),
-            **{name: _version(name) for name in LIBRARIES},
+            **{name: version_of(name) for name in LIBRARIES},
         },
         "platform": platform.platform(),
         "threads": {
             "processors": os.cpu_count(),
-            "usable": _usable_processors(),
+            "usable": usable_processors(),
             "torch": torch.get_num_threads(),
             "torch_interop": torch.get_num_interop_threads(),
         },
@@ -71,14 +71,15 @@ def doctor() -> dict[str, Any]:
     }
 
 
-def _version(library: str) -> str | None:
+def version_of(library: str) -> str | None:
+    """Give the version of a library, ``None`` where it is not installed."""
     try:
         return version(library)
     except PackageNotFoundError:
         return None
 
 
-def _usable_processors() -> int | None:
+def usable_processors() -> int | None:
     """Processors this process may run on, fewer than all in a container that was given a few."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

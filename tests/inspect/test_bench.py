@@ -1,0 +1,443 @@
+"""`unrolled bench`: what it compares, counts, refuses and tells. No test asserts a time."""
+
+import json
+import re
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from command_line import cli  # noqa: F401 - a fixture
+from torch.utils.flop_counter import FlopCounterMode
+
+import unrolled
+from unrolled.errors import InputError, RunError
+from unrolled.inspect.bench import array_sides, measure, peers, report, torch_sides, workloads
+from unrolled.inspect.bench.cells import Loop
+from unrolled.inspect.bench.display import LiveDisplay, milliseconds
+from unrolled.inspect.bench.side import Results
+from unrolled.inspect.bench.workloads import GATES, NAMED, OWN_GATES, Workload
+
+TINY = Workload("tiny", "lstm", 5, 7, 1, 6, 3)
+CELLS = [*GATES, *OWN_GATES]
+
+
+@pytest.fixture(autouse=True)
+def _briefly(monkeypatch):
+    """Measure the peak in no time, and one call a timing."""
+    monkeypatch.setattr(measure, "PEAK_SIZES", (32,))
+    monkeypatch.setattr(measure, "PEAK_SECONDS", 0.001)
+    monkeypatch.setattr(measure, "SHORTEST", 1e-6)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Three small workloads in place of the named ones."""
+    small = {
+        "L": replace(TINY, name="L"),
+        "U": replace(TINY, name="U", cell="leaky"),
+        "V": replace(TINY, name="V", steps=10, packed=True, mode="infer"),
+        "I": replace(TINY, name="I", cell="rnn", mode="infer"),
+    }
+    monkeypatch.setattr(workloads, "NAMED", small)
+    return small
+
+
+# ---------------------------------------------------------------- what is compared
+
+
+@pytest.mark.parametrize("mode", ["train", "infer"])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("name", ["numpy", "loop", "torch", "jax", "onnxruntime"])
+def test_peers_agree_with_torch(name, cell, mode):
+    layers = 2 if cell in GATES else 1
+    bench = measure.Bench(replace(TINY, cell=cell, mode=mode, layers=layers))
+    found = bench.peer(name)
+    assert not found.differs, found.reason
+    if found.side is None:
+        if not all(map(find_spec, peers.PEERS[name].needs)):
+            pytest.skip(found.reason)
+        own = cell not in GATES
+        expected = {
+            "torch": own,
+            "numpy": own and mode == "train",
+            "onnxruntime": own or mode == "train",
+        }
+        assert expected.get(name), found.reason
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("mode", ["train", "infer"])
+@pytest.mark.parametrize("precision", ["float32", "high", "bfloat16"])
+def test_ours_agrees_with_torch(cell, mode, precision):
+    workload = replace(TINY, cell=cell, mode=mode, precision=precision)
+    with torch_sides.precision_of(workload):
+        ours, engine, reason = measure.Bench(workload).ours()
+    assert ours.side is not None, ours.reason
+    assert (engine == "native") == (not reason)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+@pytest.mark.parametrize("name", ["torch", "numpy", "jax"])
+def test_whole_training_steps_agree(name, cell):
+    workload = Workload("tiny step", cell, 9, 8, 1, 5, 1, mode="step")
+    bench = measure.Bench(workload)
+    ours, _, _ = bench.ours()
+    assert ours.side is not None, ours.reason
+    found = bench.peer(name)
+    if found.side is None and not all(map(find_spec, peers.PEERS[name].needs)):
+        pytest.skip(found.reason)
+    assert found.side is not None, found.reason
+    weights = bench.case.weights
+    assert all((bench.expected.tensors[key] != weights[key]).any() for key in weights)
+
+
+@pytest.mark.parametrize("name", ["torch", "padded", "onnxruntime"])
+def test_unequal_lengths_agree(name):
+    for mode in ("train", "infer"):
+        bench = measure.Bench(replace(TINY, steps=12, packed=True, mode=mode))
+        ours, _, _ = bench.ours()
+        assert ours.side is not None, ours.reason
+        past = np.arange(12)[:, None] >= bench.case.workload.lengths
+        assert past.any()
+        assert not bench.expected.outputs[past].any()
+        found = bench.peer(name)
+        assert not found.differs, found.reason
+        assert found.side is not None or name == "onnxruntime"
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+def test_a_projection_agrees():
+    bench = measure.Bench(replace(TINY, hidden=8, projection=4))
+    assert bench.ours()[0].side is not None
+    assert bench.peer("torch").side is not None
+    assert "projection" in bench.peer("loop").reason
+    inference = measure.Bench(replace(TINY, hidden=8, projection=4, mode="infer"))
+    assert inference.peer("numpy").side is not None
+
+
+def test_the_derivative_by_hand_starts_where_it_is_told():
+    rng = np.random.default_rng(0)
+    x, start = rng.standard_normal((4, 2, 3)), rng.standard_normal((2, 5))
+    layer = torch.nn.GRU(3, 5)
+    w = {n.removesuffix("_l0"): p.detach().numpy() for n, p in layer.named_parameters()}
+    named = {**w, "x.weight": w["weight_ih"], "x.bias": w["bias_ih"]}
+    x, start = x.astype(np.float32), start.astype(np.float32)
+    y, _, pull = array_sides.forward("gru", named, x @ w["weight_ih"].T + w["bias_ih"], [start])
+    expected, _ = layer(torch.from_numpy(x), torch.from_numpy(start)[None])
+    (expected**2).sum().backward()
+    np.testing.assert_allclose(y, expected.detach().numpy(), atol=1e-6)
+    gradients, _ = pull(2 * y, x)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(gradient, getattr(layer, f"{name}_l0").grad, atol=1e-5)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def spoilt(change):
+    """NumPy's side, with its results changed."""
+
+    class Spoilt(array_sides.NumpySide):
+        def results(self):
+            right = super().results()
+            return change(right)
+
+    return Spoilt
+
+
+def with_first(results, value):
+    tensors = {**results.tensors}
+    tensors["weight_hh_l0"] = tensors["weight_hh_l0"].copy()
+    tensors["weight_hh_l0"][0, 0] = value
+    return replace(results, tensors=tensors)
+
+
+WRONG = {
+    "outputs": lambda r: replace(r, outputs=r.outputs + 1e-3),
+    "nan": lambda r: replace(r, outputs=r.outputs * np.nan),
+    "shape": lambda r: replace(r, outputs=r.outputs[1:]),
+    "gradient": lambda r: with_first(r, 1e3),
+    "nan gradient": lambda r: with_first(r, np.nan),
+    "missing gradient": lambda r: Results(r.outputs, {}),
+}
+
+
+@pytest.mark.parametrize("change", WRONG)
+def test_a_peer_with_wrong_results_is_refused(cli, monkeypatch, tiny, tmp_path, change):  # noqa: F811
+    wrong = replace(peers.PEERS["numpy"], layer=spoilt(WRONG[change]))
+    monkeypatch.setitem(peers.PEERS, "numpy", wrong)
+    out = tmp_path / "found.json"
+    done = cli(
+        *("bench", "L", "--seconds", "0.001", "--peers", "torch,numpy", "--out", out, "--quiet")
+    )
+    assert done.code == 1
+    assert done.out == ""
+    assert re.search(r"L: (outputs|gradients) of numpy .* no figure", done.sentence)
+    found = json.loads(out.read_text("utf-8"))
+    assert [(row["workload"], row["peer"]) for row in found["rows"]] == [("L", "torch")]
+    assert [(e["workload"], e["peer"]) for e in found["differing"]] == [("L", "numpy")]
+
+
+def test_ours_with_wrong_results_is_refused(monkeypatch, tiny, tmp_path):
+    real = torch_sides.ours
+
+    def ours(case):
+        weights = {**case.weights, "bias_hh_l0": case.weights["bias_hh_l0"] + 0.1}
+        return real(replace(case, weights=weights))
+
+    monkeypatch.setattr(torch_sides, "ours", ours)
+    with pytest.raises(RunError, match="L: outputs of unrolled differ"):
+        unrolled.bench("L", seconds=0.001, peers=["torch"], out=tmp_path / "found.json")
+    assert json.loads((tmp_path / "found.json").read_text("utf-8"))["rows"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("Z", ("no workload 'Z'", "A, A2, B")),
+        ("A --grid", ("no workload 'A'", "rnn-32-25-1-infer-float32", "more")),
+        ("A --peers torch,keras", ("no peer 'keras'", "torch, padded, loop")),
+        ("A --seconds 0", ("--seconds", "above 0")),
+        ("A --seconds nan", ("--seconds", "nan")),
+        ("A --threads 0", ("--threads", "1 or more")),
+        ("A --out nowhere/x.json", ("nowhere", "x.json")),
+        ("A --picture nowhere/x.png", ("nowhere", "x.png")),
+    ],
+)
+def test_bad_input_is_one_sentence(cli, arguments, words):  # noqa: F811
+    done = cli("bench", *arguments.split())
+    assert (done.code, done.out) == (2, "")
+    assert all(word in done.sentence for word in words)
+
+
+def test_a_wrong_name_of_an_engine(monkeypatch, tiny):
+    monkeypatch.setenv("UNROLLED_ENGINE", "steam")
+    with pytest.raises(InputError, match="no engine 'steam'"):
+        unrolled.bench("L", seconds=0.001)
+
+
+# ---------------------------------------------------------------- what is told
+
+
+def test_the_shape_of_the_result(cli, tiny, tmp_path):  # noqa: F811
+    out, picture = tmp_path / "found.json", tmp_path / "found.png"
+    done = cli(
+        *("bench", "--seconds", "0.001", "--peers", "torch,loop,numpy,padded", "--threads", "1"),
+        *("--json", "--out", out, "--picture", picture),
+    )
+    assert done.code == 0, done.err
+    assert done.err == ""
+    found = json.loads(done.out)
+    assert found == json.loads(out.read_text("utf-8"))
+    assert set(found) == {
+        *("format_version", "date", "unrolled", "machine", "threads", "seconds", "peaks"),
+        *("workloads", "rows", "skipped", "differing"),
+    }
+    assert found["threads"] == 1
+    assert set(found["machine"]) == {
+        *("processor", "processors", "instruction_set", "platform", "versions"),
+    }
+    assert found["machine"]["versions"]["torch"] == torch.__version__
+    assert found["peaks"].keys() == {"float32"}
+    described = [(w["name"], w["engine"]) for w in found["workloads"]]
+    assert described == [(name, "native") for name in tiny]
+    measured = [(row["workload"], row["peer"]) for row in found["rows"]]
+    assert measured == [
+        *(("L", "torch"), ("L", "loop"), ("L", "numpy"), ("U", "loop")),
+        *(("V", "torch"), ("V", "padded"), ("I", "torch"), ("I", "loop"), ("I", "numpy")),
+    ]
+    assert {(e["workload"], e["peer"]) for e in found["skipped"]} == {
+        *(("L", "padded"), ("U", "torch"), ("U", "numpy"), ("U", "padded")),
+        *(("V", "loop"), ("V", "numpy"), ("I", "padded")),
+    }
+    for row in found["rows"]:
+        assert row["timings"] >= measure.FEWEST
+        assert 0 < row["ratio_quartiles"][0] <= row["ratio"] <= row["ratio_quartiles"][1]
+        assert row["gflops"] / found["peaks"]["float32"] == pytest.approx(row["of_peak"])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_person_sees_rows_and_reasons(cli, tiny, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(peers, "find_spec", lambda _: None)
+    names = "torch,jax,onnxruntime"
+    done = cli("bench", "L", "U", "--seconds", "0.001", "--peers", names)
+    assert done.code == 0, done.err
+    first, ours, torchs, *_ = done.out.splitlines()
+    assert first.split()[:2] == ["workload", "peer"]
+    assert ours.split()[:2] == ["L", "torch"]
+    assert torchs.split()[0] == "U"
+    assert "torch has no such cell (U)" in done.err
+    assert "jax is not installed (L, U)" in done.err
+    assert "onnxruntime is not installed (L, U)" in done.err
+    assert re.search(r"^L: torch \S+ ms, ours \S+ ms, ratio \S+$", done.err, re.MULTILINE)
+    assert re.search(r"^U: ours \S+ ms$", done.err, re.MULTILINE)
+
+
+def test_a_peer_that_fails_says_how(monkeypatch, tiny):
+    def fails(_case):
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setitem(peers.PEERS, "loop", replace(peers.PEERS["loop"], layer=fails))
+    found = unrolled.bench("L", seconds=0.001, peers=["loop"])
+    assert [e["reason"] for e in found["skipped"]] == ["failed: ZeroDivisionError: by"]
+    assert [row["peer"] for row in found["rows"]] == [None]
+
+
+def test_the_reference_engine_is_named(monkeypatch, tiny):
+    monkeypatch.setenv("UNROLLED_ENGINE", "reference")
+    found = unrolled.bench("L", seconds=0.001, peers=["torch"])
+    assert [w["engine"] for w in found["workloads"]] == ["reference"]
+    assert any("UNROLLED_ENGINE asks for it (L)" in line for line in report.omissions(found))
+
+
+def test_why_the_native_engine_declined_is_told(monkeypatch, tiny):
+    monkeypatch.setattr("unrolled.engine.native.available", lambda: False)
+    found = unrolled.bench("L", seconds=0.001, peers=["torch"])
+    (workload,) = found["workloads"]
+    assert workload["engine"] == "reference"
+    assert workload["engine_reason"] == "the native core is not installed"
+
+
+def test_the_live_display_ends_whatever_happens(monkeypatch, tiny):
+    shown = LiveDisplay()
+    unrolled.bench("L", seconds=0.001, peers=["torch", "padded"], watcher=shown)
+    (task,) = shown._progress.tasks
+    assert (task.completed, task.total) == (2, 2)
+    assert shown._progress.live.is_started is False
+
+
+def test_torch_is_left_as_it_was(tiny):
+    torch.set_float32_matmul_precision("high")
+    try:
+        unrolled.bench("L", seconds=0.001, peers=["torch"], threads=1)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    state = torch.get_rng_state()
+    unrolled.bench("L", seconds=0.001, peers=["torch"])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# ---------------------------------------------------------------- what is counted
+
+
+@pytest.mark.parametrize("mode", ["train", "infer"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_multiply_adds_are_those_torch_counts(cell, mode):
+    workload = replace(TINY, cell=cell, mode=mode, layers=2 if cell in GATES else 1)
+    net = Loop(workload)
+    with FlopCounterMode(display=False) as counter:
+        y, _ = net(torch.randn(workload.steps, workload.batch, workload.inputs))
+        if mode == "train":
+            y.sum().backward()
+    # The zero states before the first step are multiplied too, but have no gradient.
+    first = 0
+    if mode == "train":
+        gates = (GATES | OWN_GATES)[cell]
+        first = workload.layers * workload.batch * gates * workload.hidden**2
+        first -= workload.batch * workload.hidden**2 if cell == "gru-before" else 0
+    assert counter.get_total_flops() == 2 * (workload.multiply_adds - first)
+
+
+def test_multiply_adds_of_the_others():
+    assert NAMED["B"].multiply_adds * 2 == pytest.approx(20e9, rel=0.1)  # as the design counts
+    assert NAMED["P"].multiply_adds == 128 * 32 * (2 * 128 * 512 + 3 * (64 * 512 + 128 * 64))
+    assert NAMED["A step"].multiply_adds == 25 * 3 * (100 * 100 + 100 * 65)
+    tokens = int(NAMED["V"].lengths.sum())
+    assert NAMED["V"].multiply_adds == tokens * 512 * 128 * 5
+    assert 0.5 < tokens / (128 * 32) < 0.7
+
+
+def test_figures_by_hand():
+    workload = Workload("w", "rnn", 10, 10, 1, 1, 1, mode="infer")  # 200 multiply-adds
+    row = measure.figures(workload, [1e-6, 2e-6, 4e-6], [2e-6, 2e-6, 2e-6], 0.4)
+    assert row["ours_ms"] == pytest.approx(2e-3)
+    assert row["ours_ms_quartiles"] == pytest.approx([1.5e-3, 3e-3])
+    assert row["peer_ms"] == pytest.approx(2e-3)
+    assert row["ratio"] == pytest.approx(1)
+    assert row["ratio_quartiles"] == pytest.approx([0.75, 1.5])
+    assert row["gflops"] == pytest.approx(0.2)
+    assert row["of_peak"] == pytest.approx(0.5)
+
+
+def test_sides_take_turns_and_short_calls_are_repeated(monkeypatch):
+    now, order = [0.0], []
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(measure, "SHORTEST", 0.02)
+
+    class Fake:
+        def __init__(self, seconds):
+            self.seconds = seconds
+
+        def once(self):
+            self.repeat(1)
+
+        def repeat(self, times):
+            now[0] += times * self.seconds
+            order.append((self.seconds, times))
+
+    ours, theirs = measure.alternate(Fake(0.001), Fake(0.5), 2.0)
+    assert ours == pytest.approx([0.001] * len(ours))
+    assert theirs == pytest.approx([0.5] * len(theirs))
+    assert len(ours) == len(theirs) == 4
+    assert order[-6:] == [(0.001, 1), (0.001, 20), (0.5, 1)] * 2
+
+
+def test_names_and_patterns():
+    assert [w.name for w in workloads.choose(["U1*"], NAMED)] == [
+        *("U1", "U1 leaky", "U1 peephole", "U1 gru"),
+        *("U1infer", "U1infer leaky", "U1infer peephole", "U1infer gru"),
+    ]
+    assert [w.name for w in workloads.choose(["C", "A", "C"], NAMED)] == ["C", "A"]
+    assert len(workloads.choose([], NAMED)) == len(NAMED)
+
+
+def test_the_grid_spans_what_it_says():
+    points = workloads.grid().values()
+    assert {p.cell for p in points} == set(GATES)
+    for field, ends in (("hidden", (32, 1024)), ("steps", (25, 1000)), ("batch", (1, 128))):
+        values = {getattr(p, field) for p in points}
+        assert (min(values), max(values)) == ends
+    assert {p.precision for p in points} == {"float32", "bfloat16"}
+    assert {p.mode for p in points} == {"train", "infer"}
+    assert max(p.multiply_adds for p in points) <= workloads.GRID_LIMIT
+
+
+# ---------------------------------------------------------------- the report
+
+
+def made_up(count):
+    return {
+        "workloads": [{"name": f"w{k}", "gflop": 0.1 * k + 0.1} for k in range(count)],
+        "rows": [
+            {
+                "workload": f"w{k}",
+                "peer": "torch",
+                "ratio": 0.5 + 0.1 * k,
+                "ratio_quartiles": [0.4 + 0.1 * k, 0.6 + 0.1 * k],
+            }
+            for k in range(count)
+        ],
+    }
+
+
+@pytest.mark.parametrize("count", [0, 3, 150])
+def test_pictures_of_few_and_of_many(count):
+    assert report.picture(made_up(count)).startswith(b"\x89PNG")
+
+
+def test_what_is_slower_is_found():
+    found = made_up(10)
+    found["rows"] = [{"workload": "alone", "peer": None}, *reversed(found["rows"])]
+    assert [row["workload"] for row in report.slower(found)] == ["w0", "w1", "w2", "w3", "w4"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.01234, "0.0123"), (1, "1.00"), (23.45, "23.4"), (104.4, "104"), (1234.5, "1234")],
+)
+def test_times_have_three_digits(value, text):
+    assert milliseconds(value) == text
