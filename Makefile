@@ -55,6 +55,7 @@ bench: install
 	$(BIN)/unrolled bench --out benchmarks/results/workloads.json --picture docs/_static/speed.png
 	$(BIN)/python docs/tables.py
 
+# About an hour.
 bench-grid: install
 	$(BIN)/unrolled bench --grid --seconds 1 --out benchmarks/results/grid.json --picture docs/_static/grid.png
 	$(BIN)/python docs/tables.py

@@ -191,6 +191,9 @@ def slower() -> Iterator[str]:
         rows = report.slower(found)
         pairs = sum(row["peer"] is not None for row in found["rows"])
         yield f"In {where}, the peer is faster in {len(rows)} of {pairs} pairs.\n"
+        if name == "grid":
+            yield "![The ratio at each point of the grid, by its work](_static/grid.png)\n"
+            yield report.machine(found) + "\n"
         if rows:
             words = {workload["name"]: workload["what"] for workload in found["workloads"]}
             yield from _table(

@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -12,6 +14,7 @@ from command_line import cli  # noqa: F401 - a fixture
 from torch.utils.flop_counter import FlopCounterMode
 
 import unrolled
+from unrolled.engine import Declined
 from unrolled.errors import InputError, RunError
 from unrolled.inspect.bench import array_sides, measure, peers, report, torch_sides, workloads
 from unrolled.inspect.bench.cells import Loop
@@ -65,6 +68,14 @@ def test_peers_agree_with_torch(name, cell, mode):
             "onnxruntime": own or mode == "train",
         }
         assert expected.get(name), found.reason
+
+
+@pytest.mark.parametrize("cell", ["gru", "leaky"])
+def test_the_compiled_loop_agrees(monkeypatch, cell):
+    quick = partial(torch.compile, backend="eager")
+    monkeypatch.setattr(torch, "compile", quick)
+    found = measure.Bench(replace(TINY, cell=cell)).peer("compile")
+    assert found.side is not None, found.reason
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -299,6 +310,17 @@ def test_why_the_native_engine_declined_is_told(monkeypatch, tiny):
     (workload,) = found["workloads"]
     assert workload["engine"] == "reference"
     assert workload["engine_reason"] == "the native core is not installed"
+
+
+def test_a_training_loop_without_whole_steps_is_told(monkeypatch):
+    def whole_step(*_):
+        raise Declined("it is Sunday")
+
+    monkeypatch.setattr(sys.modules["unrolled.train.loop"], "whole_step", whole_step)
+    workload = Workload("tiny step", "rnn", 9, 8, 1, 5, 1, mode="step")
+    ours, engine, reason = measure.Bench(workload).ours()
+    assert ours.side is not None, ours.reason
+    assert (engine, reason) == ("native", "no whole steps: it is Sunday")
 
 
 def test_the_live_display_ends_whatever_happens(monkeypatch, tiny):

@@ -132,7 +132,10 @@ def _print_bench(found: dict[str, Any]) -> None:
     table = Table(*columns, box=None, pad_edge=False, collapse_padding=True)
     for row in report.table(found):
         table.add_row(*row)
-    console.results().print(table)
-    console.results().print(report.machine(found), soft_wrap=True)
+    output = console.results()
+    if not output.is_terminal:
+        output.width = 160  # into a file goes every figure
+    output.print(table)
+    output.print(report.machine(found), soft_wrap=True)
     for line in report.omissions(found):
         console.logs().print(line, soft_wrap=True)

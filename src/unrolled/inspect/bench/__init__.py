@@ -44,7 +44,7 @@ def bench(
     Returns:
         ``format_version``, ``date``, ``unrolled`` (version), ``machine``, ``threads``, ``seconds``,
         ``peaks`` (GFLOP/s of the largest products by precision), ``workloads`` (``name``, ``what``,
-        ``gflop``, ``engine``, and ``engine_reason`` if it is not the native one), ``rows`` (``workload``,
+        ``gflop``, ``engine``, and ``engine_reason`` if it is not the fastest way), ``rows`` (``workload``,
         ``peer``, ``ours_ms``, ``peer_ms``, ``ratio``, each a median with its quartiles; ``gflops``,
         ``of_peak``, ``timings``), ``skipped`` and ``differing`` (``workload``, ``peer``, ``reason``).
 

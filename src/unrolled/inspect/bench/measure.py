@@ -113,7 +113,7 @@ def _gap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def engine_of(side: Side) -> tuple[str, str]:
-    """Tell which engine runs our side, and if it is not the native one, why."""
+    """Tell which engine runs our side, and why ours does not take its fastest way."""
     before = os.environ.get("UNROLLED_STRICT")
     os.environ["UNROLLED_STRICT"] = "1"
     try:
@@ -126,7 +126,7 @@ def engine_of(side: Side) -> tuple[str, str]:
         else:
             os.environ["UNROLLED_STRICT"] = before
     asked = os.environ.get("UNROLLED_ENGINE") or "native"
-    return asked, "" if asked == "native" else "UNROLLED_ENGINE asks for it"
+    return asked, side.note if asked == "native" else "UNROLLED_ENGINE asks for it"
 
 
 def alternate(ours: Side, peer: Side | None, seconds: float) -> tuple[list[float], list[float]]:

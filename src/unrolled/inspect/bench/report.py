@@ -74,13 +74,13 @@ def machine(result: Mapping[str, Any]) -> str:
 
 
 def omissions(result: Mapping[str, Any]) -> Iterator[str]:
-    """Say what was skipped, and which engine was not the native one, a line a reason."""
+    """Say what was skipped, and where ours did not take its fastest way, a line a reason."""
     workloads: dict[str, list[str]] = {}
     for entry in result["skipped"]:
         workloads.setdefault(f"{entry['peer']} {entry['reason']}", []).append(entry["workload"])
     for workload in result["workloads"]:
         if reason := workload.get("engine_reason"):
-            line = f"the reference engine ran ours: {reason}"
+            line = f"the {workload['engine']} engine ran ours: {reason}"
             workloads.setdefault(line, []).append(workload["name"])
     for line, names in workloads.items():
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

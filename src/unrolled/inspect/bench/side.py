@@ -53,6 +53,11 @@ class Side(ABC):
     def results(self) -> Results:
         """Compute it, and give what came of it."""
 
+    @property
+    def note(self) -> str:
+        """Why ours does not take its fastest way, apart from the engine; mostly empty."""
+        return ""
+
     def repeat(self, times: int) -> None:
         """Compute it so many times."""
         for _ in range(times):

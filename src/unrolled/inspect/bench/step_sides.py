@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from unrolled.checkpoint.directory import ModelDirectory
 from unrolled.data import Corpus, Part, fit_vocabulary
+from unrolled.engine import Declined
 from unrolled.inspect.bench.array_sides import forward, jax_outputs, load_jax
 from unrolled.inspect.bench.equations import widths
 from unrolled.inspect.bench.side import Arrays, Case, Results, Side
@@ -106,6 +107,12 @@ class OurStep(StepSide):
         with torch.no_grad():
             for name, weight in self._named().items():
                 weight.copy_(torch.tensor(case.weights[name]))
+
+    @property
+    def note(self) -> str:
+        """Why the updates are not made in the core."""
+        whole = self.loop.whole
+        return f"no whole steps: {whole}" if isinstance(whole, Declined) else ""
 
     def once(self) -> None:
         """Let the loop make one update."""

@@ -36,7 +36,7 @@ class TorchSide(Side):
         pad: bool = False,
     ) -> None:
         self.workload, self.module, self.rename = case.workload, module, rename
-        self.run = run or module
+        self.run = module if run is None else run
         self.autocasts = case.workload.precision == "bfloat16"
         with torch.no_grad():
             for name, parameter in module.named_parameters():
