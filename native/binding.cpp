@@ -31,7 +31,7 @@ class Engine {
       : pass_(ir::read_program(code, numbers), read_roles(roles), wide, kernels()) {}
 
   std::unique_ptr<Block> forward(Index steps, Index batch, std::uintptr_t offsets, std::uintptr_t running,
-                                 std::uintptr_t last, const Addresses& at, int threads) const {
+                                 std::uintptr_t last, const Addresses& at, int threads, bool pairs) const {
     const Roles& roles = pass_.roles();
     Reader reader{at};
     ForwardMemory memory{reader.next(roles.inputs.size()), reader.next(roles.states.size()),
@@ -40,11 +40,11 @@ class Engine {
     reader.end();
     nb::gil_scoped_release released;
     return pass_.forward(all(steps, batch, offsets, running), reinterpret_cast<const std::int64_t*>(last),
-                         memory, threads);
+                         memory, threads, pairs);
   }
 
   void backward(const Block& saved, Index steps, Index batch, std::uintptr_t offsets, std::uintptr_t running,
-                const Addresses& at, int threads) const {
+                const Addresses& at, int threads, bool pairs) const {
     const Roles& roles = pass_.roles();
     Reader reader{at};
     BackwardMemory memory{reader.next(roles.inputs.size()),  reader.next(roles.constants.size()),
@@ -53,7 +53,7 @@ class Engine {
                           reader.next(roles.states.size()),  reader.next(roles.constants.size())};
     reader.end();
     nb::gil_scoped_release released;
-    pass_.backward(all(steps, batch, offsets, running), saved, memory, threads);
+    pass_.backward(all(steps, batch, offsets, running), saved, memory, threads, pairs);
   }
 
  private:

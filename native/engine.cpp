@@ -32,11 +32,14 @@ class Worker {
     for (int i : stage.section.arrays)
       at_[i] = arrays[i].kind == ir::Kind::scratch ? memory.take<T>(most_rows * arrays[i].width)
                                                    : stage.call.arrays[i];
-    Index temps = 0;
+    Index temps = 0, widest = 0;
     for (const auto& instruction : stage.section.instructions)
       if (auto* kernel = std::get_if<ir::Kernel>(&instruction))
         temps = std::max(temps, kernel->temps * padded(std::max(tile, kernel->width)));
+      else if (auto* product = std::get_if<ir::Product>(&instruction))
+        widest = std::max(widest, product->k);
     temps_ = memory.take<T>(temps);
+    if (stage.call.pairs) words_ = memory.take<float>(most_rows * PairGemm::words(widest));
   }
 
   // Rows [first, first + count) of all rows; outside the loop.
@@ -149,6 +152,14 @@ class Worker {
     product.c = at_[p.out.array] + p.out.column;
     product.c_row = row(p.out.array);
     product.panel_end = gemm.panels(p.n);
+    if constexpr (std::is_same_v<T, float>)
+      if (stage_.call.pairs) {
+        const PairGemm& pairs = stage_.call.kernels->pairs;
+        pairs.round(product.a, product.a_row, rows, p.k, words_);
+        product.a = words_;
+        product.k = product.a_row = PairGemm::words(p.k);
+        return pairs.multiply(product);
+      }
     gemm.multiply(product);
   }
 
@@ -165,6 +176,7 @@ class Worker {
   const Stage<T>& stage_;
   std::vector<T*> at_;
   T* temps_ = nullptr;
+  float* words_ = nullptr;  // rows of a product, rounded
 };
 
 template <class T>
@@ -174,9 +186,15 @@ void pack(Stage<T>& stage, Workspace& memory) {
     if (auto* p = std::get_if<ir::Product>(&instruction)) {
       T* packed = memory.take<T>(gemm.packed_size(p->k, p->n));
       const T* source = stage.call.arrays[p->weight] + p->offset;
-      Packing<T, T> packing{p->k, p->n, source, p->stride, packed, 0, gemm.panels(p->n)};
-      (p->transposed ? gemm.pack_transposed : gemm.pack)(packing);
+      const Packing<T> packing{p->k, p->n, source, p->stride, packed, 0, gemm.panels(p->n)};
       stage.packed.push_back(packed);
+      if constexpr (std::is_same_v<T, float>)
+        if (stage.call.pairs) {
+          const PairGemm& pairs = stage.call.kernels->pairs;
+          (p->transposed ? pairs.pack_transposed : pairs.pack)(packing);
+          continue;
+        }
+      (p->transposed ? gemm.pack_transposed : gemm.pack)(packing);
     }
 }
 
@@ -276,6 +294,8 @@ void gather(const Stage<T>& stage, const ir::Gather& g, int thread, int of, T* s
   p.column_end = g.b_width;
   p.accumulate = true;
   p.scratch = scratch;
+  if constexpr (std::is_same_v<T, float>)
+    if (call.pairs) return call.kernels->pairs.gradient(p);
   table.gemm.gradient(p);
 }
 

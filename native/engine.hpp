@@ -29,6 +29,7 @@ struct Call {
   Steps steps;
   T* const* arrays;
   int threads;
+  bool pairs = false;  // products of floats rounded to bfloat16
 };
 
 template <class T>

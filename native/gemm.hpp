@@ -11,7 +11,6 @@
 namespace unrolled {
 
 using Index = std::ptrdiff_t;
-using Bfloat16 = std::uint16_t;  // the upper half of a float
 
 // C = start + A B. B is packed in panels of `Gemm::panel` columns; the product computes the panels
 // [panel_begin, panel_end), that is all of them for [0, panels(columns)).
@@ -47,10 +46,10 @@ struct GradientProduct {
 
 // What to pack: rows of B (K, N), or of its transpose (N, K) as torch's Linear keeps weights. The panels
 // [panel_begin, panel_end) are written at their places in packed.
-template <class T, class Source>
+template <class T>
 struct Packing {
   Index k, columns;
-  const Source* source;
+  const T* source;
   Index source_row;
   T* packed;
   Index panel_begin, panel_end;
@@ -63,10 +62,8 @@ struct Gemm {
   Index panels(Index columns) const { return (columns + panel - 1) / panel; }
   Index packed_size(Index k, Index columns) const { return panels(columns) * panel * k; }
 
-  void (*pack)(const Packing<T, T>&);
-  void (*pack_transposed)(const Packing<T, T>&);
-  void (*pack_bfloat16)(const Packing<T, Bfloat16>&);
-  void (*pack_transposed_bfloat16)(const Packing<T, Bfloat16>&);
+  void (*pack)(const Packing<T>&);
+  void (*pack_transposed)(const Packing<T>&);
 
   void (*multiply)(const Product<T>&);
 
@@ -74,10 +71,17 @@ struct Gemm {
   Index gradient_scratch;
 };
 
-// float to bfloat16 (nearest even, NaN stays NaN) and back.
-struct Conversions {
-  void (*to_bfloat16)(Bfloat16* out, const float* in, Index n);
-  void (*from_bfloat16)(float* out, const Bfloat16* in, Index n);
+// Products of floats rounded to bfloat16 (nearest even), summed in float. Two steps of k stand in one
+// word: the rows of A are rounded first, then `k` counts words in a Product. Packing and GradientProduct
+// are given floats, and k and m count these.
+struct PairGemm {
+  static constexpr Index words(Index k) { return (k + 1) / 2; }
+
+  void (*round)(const float* a, Index a_row, Index rows, Index k, float* out);  // (rows, words(k))
+  void (*pack)(const Packing<float>&);
+  void (*pack_transposed)(const Packing<float>&);
+  void (*multiply)(const Product<float>&);
+  void (*gradient)(const GradientProduct<float>&);
 };
 
 }  // namespace unrolled

@@ -96,7 +96,22 @@ struct Edge {
   }
 };
 
-template <class T, int Rows, int Panels, bool Packed>
+// What a tile does with an element of A and a vector of B.
+struct MultiplyAdd {
+  template <class V>
+  UNROLLED_INLINE V operator()(V a, V b, V sum) const {
+    return fma(a, b, sum);
+  }
+};
+// The same where both hold pairs of bfloat16s, one a step of k.
+struct MultiplyAddPairs {
+  template <class V>
+  UNROLLED_INLINE V operator()(V a, V b, V sum) const {
+    return fma_pairs(a, b, sum);
+  }
+};
+
+template <class T, int Rows, int Panels, bool Packed, class Step>
 void tile(const TileCall<T>& t) {
   using V = Vec<T>;
   constexpr int vectors = 2 * Panels;
@@ -123,7 +138,7 @@ void tile(const TileCall<T>& t) {
       for (int r = 0; r < Rows; ++r) {
         V left = broadcast<V>(Packed ? a[r] : a[r * t.a_row]);
 #pragma GCC unroll 16
-        for (int v = 0; v < vectors; ++v) sum.at[r][v] = fma(left, right[v], sum.at[r][v]);
+        for (int v = 0; v < vectors; ++v) sum.at[r][v] = Step{}(left, right[v], sum.at[r][v]);
       }
       a += Packed ? Rows : 1;
       b += panel_width<T>;
@@ -149,33 +164,34 @@ void tile(const TileCall<T>& t) {
 }
 
 // The tile for a number of rows, 1 to most_rows, and of panels, 1 to panels_at_once(rows).
-template <class T, int Rows, int... Panel>
+template <class T, class Step, int Rows, int... Panel>
 TileFunctionOf<T> tile_of_panels(int panels, std::integer_sequence<int, Panel...>) {
-  static constexpr TileFunctionOf<T> entry[] = {tile<T, Rows, Panel + 1, false>...};
+  static constexpr TileFunctionOf<T> entry[] = {tile<T, Rows, Panel + 1, false, Step>...};
   return entry[panels - 1];
 }
-template <class T, int... Row>
+template <class T, class Step, int... Row>
 TileFunctionOf<T> tile_of_rows(int rows, int panels, std::integer_sequence<int, Row...>) {
   using Choose = TileFunctionOf<T> (*)(int);
   static constexpr Choose entry[] = {[](int n) {
-    return tile_of_panels<T, Row + 1>(n, std::make_integer_sequence<int, panels_at_once(Row + 1)>{});
+    return tile_of_panels<T, Step, Row + 1>(n,
+                                            std::make_integer_sequence<int, panels_at_once(Row + 1)>{});
   }...};
   return entry[rows - 1](panels);
 }
-template <class T>
+template <class T, class Step>
 TileFunctionOf<T> tile_function(int rows, int panels) {
-  return tile_of_rows<T>(rows, panels, std::make_integer_sequence<int, most_rows>{});
+  return tile_of_rows<T, Step>(rows, panels, std::make_integer_sequence<int, most_rows>{});
 }
 
 // The same for packed A, one panel.
-template <class T, int... Row>
+template <class T, class Step, int... Row>
 TileFunctionOf<T> packed_tile_of(int rows, std::integer_sequence<int, Row...>) {
-  static constexpr TileFunctionOf<T> entry[] = {tile<T, Row + 1, 1, true>...};
+  static constexpr TileFunctionOf<T> entry[] = {tile<T, Row + 1, 1, true, Step>...};
   return entry[rows - 1];
 }
-template <class T>
+template <class T, class Step>
 TileFunctionOf<T> packed_tile_function(int rows) {
-  return packed_tile_of<T>(rows, std::make_integer_sequence<int, most_rows>{});
+  return packed_tile_of<T, Step>(rows, std::make_integer_sequence<int, most_rows>{});
 }
 
 }  // namespace unrolled::UNROLLED_ISA

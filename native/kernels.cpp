@@ -15,6 +15,12 @@ namespace unrolled {
 UNROLLED_TABLES
 #undef F
 
+#if defined(__x86_64__)
+namespace avx512bf16 {
+void fill_pairs(PairGemm&);
+}
+#endif
+
 namespace {
 
 bool can_run(const char* name) {
@@ -48,6 +54,10 @@ struct Tables {
     for (const Entry& entry : entries)
       if (can_run(entry.name)) {
         entry.fill(kernels[count]);
+#if defined(__x86_64__)
+        if (!std::strcmp(entry.name, "avx512") && __builtin_cpu_supports("avx512bf16"))
+          avx512bf16::fill_pairs(kernels[count].pairs);
+#endif
         names[count++] = entry.name;
       }
   }

@@ -23,7 +23,7 @@ struct Kernels {
   int vector_bytes;
   KernelsOf<float> f32;
   KernelsOf<double> f64;
-  Conversions conversions;
+  PairGemm pairs;  // packed as f32.gemm packs words(k) rows
   Updates updates;
 
   template <class T>

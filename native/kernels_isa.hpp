@@ -13,7 +13,7 @@ template <class T>
 void fill_gemm(Gemm<T>& table);
 template <class T>
 void fill_packing(Gemm<T>& table);
-void fill_conversions(Conversions& table);
+void fill_pairs(PairGemm& table);
 void fill_updates(Updates& table);
 
 }  // namespace unrolled::UNROLLED_ISA

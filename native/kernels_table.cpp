@@ -16,7 +16,7 @@ void fill(Kernels& table) {
   fill_reductions(table.f64.pointwise);
   fill_gemm(table.f32.gemm);
   fill_gemm(table.f64.gemm);
-  fill_conversions(table.conversions);
+  fill_pairs(table.pairs);
   fill_updates(table.updates);
 }
 

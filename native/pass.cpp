@@ -70,7 +70,7 @@ void Pass::place_states(const Steps& steps, const std::uintptr_t* results, std::
 
 template <class T>
 std::unique_ptr<Block> Pass::run_forward(const Steps& steps, const std::int64_t* last,
-                                         const ForwardMemory& memory, int threads) const {
+                                         const ForwardMemory& memory, int threads, bool pairs) const {
   std::vector<std::byte*> at(program_.arrays.size(), nullptr);
   const std::size_t hidden = place(hidden_, steps, nullptr, nullptr);
   auto saved = std::make_unique<Block>(hidden + place(kept_, steps, nullptr, nullptr));
@@ -92,7 +92,8 @@ std::unique_ptr<Block> Pass::run_forward(const Steps& steps, const std::int64_t*
     if (memory.initial[k]) std::memcpy(before, reinterpret_cast<void*>(memory.initial[k]), bytes);
     else std::memset(before, 0, bytes);
   }
-  unrolled::forward(Call<T>{&program_, kernels_, steps, reinterpret_cast<T* const*>(at.data()), threads});
+  unrolled::forward(Call<T>{&program_, kernels_, steps, reinterpret_cast<T* const*>(at.data()), threads,
+                            pairs});
   for (std::size_t k = 0; k < roles_.states.size(); ++k) {
     const auto& state = roles_.states[k];
     const std::size_t row = std::size_t(state.width) * sizeof(T);
@@ -110,7 +111,7 @@ std::unique_ptr<Block> Pass::run_forward(const Steps& steps, const std::int64_t*
 
 template <class T>
 void Pass::run_backward(const Steps& steps, const Block& saved, const BackwardMemory& memory,
-                        int threads) const {
+                        int threads, bool pairs) const {
   std::vector<std::byte*> at(program_.arrays.size(), nullptr);
   auto* base = static_cast<std::byte*>(saved.data());
   place_states<T>(steps, memory.results, base, at);
@@ -154,18 +155,20 @@ void Pass::run_backward(const Steps& steps, const Block& saved, const BackwardMe
   give(roles_.constant_gradients, memory.constant_gradients);
   for (int i : roles_.constant_gradients)
     if (i >= 0) std::memset(at[i], 0, std::size_t(program_.arrays[i].width) * sizeof(T));
-  unrolled::backward(Call<T>{&program_, kernels_, steps, reinterpret_cast<T* const*>(at.data()), threads});
+  unrolled::backward(Call<T>{&program_, kernels_, steps, reinterpret_cast<T* const*>(at.data()), threads,
+                            pairs});
 }
 
 std::unique_ptr<Block> Pass::forward(const Steps& steps, const std::int64_t* last, const ForwardMemory& memory,
-                                     int threads) const {
-  return element_ == 8 ? run_forward<double>(steps, last, memory, threads)
-                       : run_forward<float>(steps, last, memory, threads);
+                                     int threads, bool pairs) const {
+  return element_ == 8 ? run_forward<double>(steps, last, memory, threads, pairs)
+                       : run_forward<float>(steps, last, memory, threads, pairs);
 }
 
-void Pass::backward(const Steps& steps, const Block& saved, const BackwardMemory& memory, int threads) const {
-  if (element_ == 8) run_backward<double>(steps, saved, memory, threads);
-  else run_backward<float>(steps, saved, memory, threads);
+void Pass::backward(const Steps& steps, const Block& saved, const BackwardMemory& memory, int threads,
+                    bool pairs) const {
+  if (element_ == 8) run_backward<double>(steps, saved, memory, threads, pairs);
+  else run_backward<float>(steps, saved, memory, threads, pairs);
 }
 
 }  // namespace unrolled

@@ -47,10 +47,11 @@ class Pass {
   Pass(ir::Program program, Roles roles, bool wide, const Kernels* kernels);
 
   // `last` says where each row's last state stands among the B initial and N other rows; null where all
-  // rows are as long. Returns what backward() needs.
+  // rows are as long. `pairs`: products in bfloat16. Returns what backward() needs.
   std::unique_ptr<Block> forward(const Steps& steps, const std::int64_t* last, const ForwardMemory& memory,
-                                 int threads) const;
-  void backward(const Steps& steps, const Block& saved, const BackwardMemory& memory, int threads) const;
+                                 int threads, bool pairs = false) const;
+  void backward(const Steps& steps, const Block& saved, const BackwardMemory& memory, int threads,
+                bool pairs = false) const;
 
   const Roles& roles() const { return roles_; }
   const Kernels& kernels() const { return *kernels_; }
@@ -61,9 +62,9 @@ class Pass {
 
  private:
   template <class T>
-  std::unique_ptr<Block> run_forward(const Steps&, const std::int64_t*, const ForwardMemory&, int) const;
+  std::unique_ptr<Block> run_forward(const Steps&, const std::int64_t*, const ForwardMemory&, int, bool) const;
   template <class T>
-  void run_backward(const Steps&, const Block&, const BackwardMemory&, int) const;
+  void run_backward(const Steps&, const Block&, const BackwardMemory&, int, bool) const;
   // Places arrays one after the other in memory, from `at` on; gives the bytes taken.
   std::size_t place(const std::vector<int>& arrays, const Steps& steps, std::byte* at,
                     std::vector<std::byte*>* found) const;

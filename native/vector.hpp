@@ -207,6 +207,21 @@ UNROLLED_INLINE V fma(V a, V b, V c) {
   }
 }
 
+// Lanes of a and b hold two bfloat16s each; adds the products of the upper ones, then of the lower ones.
+template <class V>
+UNROLLED_INLINE V fma_pairs(V a, V b, V c) {
+#if defined(__AVX512BF16__)
+  if constexpr (sizeof(V) == 64)
+    return (V)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
+  else
+#endif
+  {
+    using I = BitsOf<V>;
+    const I x = (I)a, y = (I)b, upper = (I)broadcast<V>(__builtin_bit_cast(float, 0xffff0000u));
+    return fma((V)(x << 16), (V)(y << 16), fma((V)(x & upper), (V)(y & upper), c));
+  }
+}
+
 template <class V>
 UNROLLED_INLINE V sqrt(V v) {
   if constexpr (sizeof(V) > native_bytes) {

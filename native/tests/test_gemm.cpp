@@ -1,4 +1,5 @@
 // Matrix products: values, edges, the packed panels, and that no blocking changes a bit.
+#include <cstring>
 #include <cmath>
 #include <limits>
 
@@ -114,20 +115,6 @@ void test_packing(const Gemm<T>& gemm, Index k, Index n, Random& random) {
       T right = j < n ? b[i * n + j] : T(0);
       CHECK(one[j / gemm.panel * gemm.panel * k + i * gemm.panel + j % gemm.panel] == right, "panel");
     }
-
-  std::vector<Bfloat16> half(k * n), half_transposed(k * n);
-  std::vector<T> rounded(k * n);
-  for (Index i = 0; i < k; ++i)
-    for (Index j = 0; j < n; ++j) {
-      float v = float(b[i * n + j]);
-      half[i * n + j] = half_transposed[j * k + i] = Bfloat16(bits_of(v) >> 16);
-      rounded[i * n + j] = T(float_of(std::uint32_t(half[i * n + j]) << 16));
-    }
-  gemm.pack({k, n, rounded.data(), n, one.data(), 0, panels});
-  gemm.pack_bfloat16({k, n, half.data(), n, two.data(), 0, panels});
-  CHECK(one == two, "packed from bfloat16");
-  gemm.pack_transposed_bfloat16({k, n, half_transposed.data(), k, two.data(), 0, panels});
-  CHECK(one == two, "packed from bfloat16, transposed");
 }
 
 template <class T>
@@ -165,6 +152,61 @@ void test_gradient(const Gemm<T>& gemm, Index m, Index n, Index k, Random& rando
   }
 }
 
+// The nearest bfloat16, the even one of two.
+double nearest(float x) {
+  std::uint32_t bits = bits_of(x);
+  return float_of((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u);
+}
+
+void test_pairs(const Gemm<float>& gemm, const PairGemm& pairs, Index m, Index k, Index n, Random& random) {
+  const Index words = PairGemm::words(k), a_row = k + random.below(3);
+  auto a = random_matrix<float>(m * a_row, random), b = random_matrix<float>(k * n, random);
+  std::vector<float> turned(k * n), rows(m * words), one(gemm.packed_size(words, n), 5), two(one);
+  for (Index i = 0; i < k; ++i)
+    for (Index j = 0; j < n; ++j) turned[j * k + i] = b[i * n + j];
+  pairs.round(a.data(), a_row, m, k, rows.data());
+  pairs.pack({k, n, b.data(), n, one.data(), 0, gemm.panels(n)});
+  pairs.pack_transposed({k, n, turned.data(), k, two.data(), 0, gemm.panels(n)});
+  CHECK(!std::memcmp(one.data(), two.data(), one.size() * sizeof(float)), "pairs, straight and transposed");
+  std::vector<float> c(m * n), alone(n);
+  auto multiply = [&](Index row, Index count, float* out) {
+    pairs.multiply({count, words, n, rows.data() + row * words, words, one.data(), nullptr, 0, out, n, 0,
+                    gemm.panels(n)});
+  };
+  multiply(0, m, c.data());
+  for (Index r = 0; r < m; ++r) {
+    multiply(r, 1, alone.data());
+    for (Index j = 0; j < n; ++j) {
+      double y = 0, size = 1e-30;
+      for (Index i = 0; i < k; ++i) {
+        const double v = nearest(a[r * a_row + i]) * nearest(b[i * n + j]);
+        y += v, size += std::fabs(v);
+      }
+      CHECK(std::fabs(c[r * n + j] - y) <= 4e-7 * size, "pairs %td x %td x %td: %.9g, not %.9g", m, k, n,
+            double(c[r * n + j]), y);
+      CHECK(alone[j] == c[r * n + j], "a row of pairs alone");
+    }
+  }
+  // a^T c, over the m rows.
+  std::vector<float> scratch(gemm.gradient_scratch), g(k * n), parts(k * n);
+  pairs.gradient({m, a.data(), a_row, c.data(), n, g.data(), n, 0, k, 0, n, false, scratch.data()});
+  const Index border = random.below(int(k) + 1);
+  for (Index part : {0, 1})
+    pairs.gradient({m, a.data(), a_row, c.data(), n, parts.data(), n, part ? border : 0, part ? k : border, 0, n,
+                    false, scratch.data()});
+  CHECK(parts == g, "a gradient of pairs in parts");
+  for (Index i = 0; i < k; ++i)
+    for (Index j = 0; j < n; ++j) {
+      double y = 0, size = 1e-30;
+      for (Index r = 0; r < m; ++r) {
+        const double v = nearest(a[r * a_row + i]) * nearest(c[r * n + j]);
+        y += v, size += std::fabs(v);
+      }
+      CHECK(std::fabs(g[i * n + j] - y) <= 4e-7 * size, "gradient of pairs: %.9g, not %.9g",
+            double(g[i * n + j]), y);
+    }
+}
+
 template <class T>
 void test_all(const Gemm<T>& gemm) {
   Random random;
@@ -192,5 +234,11 @@ int main() {
   return run_tests("matrix products", [](const Kernels& k) {
     test_all(k.f32.gemm);
     test_all(k.f64.gemm);
+    Random random;
+    for (Index m : {1, 2, 5, 13, 40})
+      for (Index rows : {1, 2, 7, 16, 33})
+        for (Index n : {1, 15, 16, 17, 70}) test_pairs(k.f32.gemm, k.pairs, m, rows, n, random);
+    test_pairs(k.f32.gemm, k.pairs, 600, 70, 290, random);
+    test_pairs(k.f32.gemm, k.pairs, 33, 2100, 40, random);
   });
 }

@@ -1,4 +1,4 @@
-// Element-wise operations, reductions and conversions: values, broadcasting, edges and bounds.
+// Element-wise operations, reductions: values, broadcasting, edges and bounds.
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -280,22 +280,6 @@ void test_columns(const Pointwise<T>& table) {
     }
 }
 
-void test_bfloat16(const Conversions& conversions) {
-  for (std::uint32_t i = 0; i < 1u << 16; ++i) {
-    Bfloat16 x = Bfloat16(i), back;
-    float y;
-    conversions.from_bfloat16(&y, &x, 1);
-    CHECK(same(y, float_of(i << 16)), "from bfloat16");
-    conversions.to_bfloat16(&back, &y, 1);
-    CHECK(y != y ? (back & 0x7fff) > 0x7f80 : back == x, "%04x became %04x", x, back);
-  }
-  float halves[] = {float_of(0x3f808000), float_of(0x3f818000), float_of(0x3f808001), float_of(0x7f7fffff)};
-  Bfloat16 rounded[4];
-  conversions.to_bfloat16(rounded, halves, 4);
-  CHECK(rounded[0] == 0x3f80 && rounded[1] == 0x3f82 && rounded[2] == 0x3f81 && rounded[3] == 0x7f80,
-        "halves go to even, and overflow to infinity");
-}
-
 }  // namespace
 
 int main() {
@@ -308,6 +292,5 @@ int main() {
     test_reductions(k.f64.pointwise);
     test_columns(k.f32.pointwise);
     test_columns(k.f64.pointwise);
-    test_bfloat16(k.conversions);
   });
 }

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Lock
 from typing import Any
 
@@ -97,7 +97,7 @@ def compiled(
     key = (_signature(cell), tuple(extras.items()), dtype, keep)
     found = _compiled.get(key)
     if found is None:
-        with _tracing:
+        with _tracing, torch.autocast("cpu", enabled=False):
             found = _compiled.get(key) or _compile(cell, extras, dtype, keep)
             if len(_compiled) >= MOST_COMPILED:
                 del _compiled[next(iter(_compiled))]
@@ -146,15 +146,19 @@ def _native(
     if not batch or (lengths is not None and not int(lengths.max())):
         raise Declined("there is nothing to run")
     widths = {name: extra.shape[2] for name, extra in extras.items()}
-    plan = compiled(cell, widths, x.dtype, keep)
+    short = x.dtype == torch.bfloat16
+    casts = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
+    plan = compiled(cell, widths, torch.float32 if short else x.dtype, keep)
     constants = plan.step.constants(cell, parameters)
-    if any(constant.dtype != x.dtype for constant in constants):
+    if any(constant.dtype != x.dtype for constant in constants) and not casts:
         raise Declined("its parameters are of another dtype than the input")
-    initial = [given.get(name) for name in plan.state_names]
+    rows, initial = [x, *extras.values()], [given.get(name) for name in plan.state_names]
+    if short or casts:
+        rows, constants = [t.float() for t in rows], [t.float() for t in constants]
+        initial = [None if state is None else state.float() for state in initial]
+    run = partial(plan.run, bfloat16=short or casts)
     if lengths is None and not reverse:
-        packing = _alike(steps, batch)
-        found = plan.run([x, *extras.values()], initial, constants, packing)
-        return _outputs(plan, found, keep)
+        return _outputs(plan, run(rows, initial, constants, _alike(steps, batch)), keep, x.dtype)
     packing, places, order = _pack(lengths, steps, batch, reverse)
 
     def enter(tensor: Tensor) -> Tensor:
@@ -164,15 +168,16 @@ def _native(
         whole = flat.new_zeros(steps * batch, flat.shape[1]).index_copy(0, places, flat)
         return whole.view(steps, batch, flat.shape[1])
 
-    rows = [enter(x), *map(enter, extras.values())]
     initial = [None if state is None else state.index_select(0, order) for state in initial]
-    found = plan.run(rows, initial, constants, packing)
+    found = run([enter(tensor) for tensor in rows], initial, constants, packing)
     back, wanted = order.argsort(), len(plan.wanted)
     last = (state.index_select(0, back) for state in found[wanted:])
-    return _outputs(plan, [*map(leave, found[:wanted]), *last], keep)
+    return _outputs(plan, [*map(leave, found[:wanted]), *last], keep, x.dtype)
 
 
-def _outputs(plan: Compiled, found: Sequence[Tensor], keep: bool) -> Outputs:
+def _outputs(plan: Compiled, found: Sequence[Tensor], keep: bool, dtype: torch.dtype) -> Outputs:
+    if found[0].dtype != dtype:
+        found = [tensor.to(dtype) for tensor in found]
     wanted = len(plan.wanted)
     history = dict(zip(plan.wanted, found, strict=False)) if keep else {}
     return Outputs(found[0], dict(zip(plan.state_names, found[wanted:], strict=True)), history)
@@ -184,10 +189,10 @@ def _check_circumstances(x: Tensor) -> None:
         raise Declined("the native core is not installed")
     if x.device.type != "cpu":
         raise Declined(f"the input is on {x.device}")
-    if x.dtype not in (torch.float32, torch.float64):
+    if x.dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise Declined(f"the input is {x.dtype}")
-    if torch.is_autocast_enabled("cpu"):
-        raise Declined("autocast is on")
+    if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.bfloat16:
+        raise Declined(f"autocast to {torch.get_autocast_dtype('cpu')} is on")
     if (
         torch._C._get_tracing_state() is not None
         or torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore

@@ -36,7 +36,6 @@ ADVICE = {
     "it draws random numbers": "hand random numbers to the step as a further input (extra_names)",
     "its parameters are of another dtype": "convert the cell or the input: cell.to(x.dtype)",
     "the native core is not installed": "no compiler built it; `unrolled doctor` shows what is there",
-    "autocast is on": "leave torch.autocast to run natively",
 }
 NOTATION = """\
 h[t-1] is h one step earlier, dh the gradient with respect to h (of later steps where h is a state),

@@ -125,6 +125,8 @@ class Compiled:
         states: Sequence[Tensor | None],
         constants: Sequence[Tensor],
         packing: Packing,
+        *,
+        bfloat16: bool = False,
     ) -> tuple[Tensor, ...]:
         """Run over packed rows.
 
@@ -133,6 +135,7 @@ class Compiled:
             states: (B, width) each, rows sorted; ``None`` for zeros.
             constants: What the step's ``once`` leaves hold.
             packing: Which rows run at which step.
+            bfloat16: Round what is multiplied by matrices to bfloat16; sums and states stay float32.
 
         Returns:
             The wanted results, laid out as the inputs, and the last states, (B, width).
@@ -144,8 +147,8 @@ class Compiled:
             )
             if True in needs or any(s is not None and s.requires_grad for s in states):
                 plan = self.training(needs)
-                return _Loop.apply(plan, packing, *inputs, *states, *constants)
-        return self.inference.forward(packing, inputs, states, constants)[0]
+                return _Loop.apply(plan, packing, bfloat16, *inputs, *states, *constants)
+        return self.inference.forward(packing, inputs, states, constants, bfloat16)[0]
 
     def interpret(self, packing: Packing, given: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """Compute the same with torch operations, of which any derivative exists."""
@@ -225,6 +228,7 @@ class Plan:
         inputs: Sequence[Tensor],
         states: Sequence[Tensor | None],
         constants: Sequence[Tensor],
+        bfloat16: bool,
     ) -> tuple[tuple[Tensor, ...], Any]:
         """Run the forward pass: the results and last states, and what the backward pass needs."""
         x = inputs[0]
@@ -246,7 +250,7 @@ class Plan:
             *(t.data_ptr() for t in last),
         ]
         saved = self.engine.forward(
-            *packing.geometry, packing.last_address, at, torch.get_num_threads()
+            *packing.geometry, packing.last_address, at, torch.get_num_threads(), bfloat16
         )
         results = []
         for index, width in self.results:
@@ -263,6 +267,7 @@ class Plan:
         saved: Any,  # noqa: ANN401
         grads: Sequence[Tensor | None],
         states_need: Sequence[bool],
+        bfloat16: bool,
     ) -> list[Tensor | None]:
         """Run the backward pass: the gradient of everything given."""
         compiled = self.compiled
@@ -295,7 +300,7 @@ class Plan:
             *(0 if t is None else t.data_ptr() for t in initial),
             *(0 if t is None else t.data_ptr() for t in new[many:]),
         ]
-        self.engine.backward(saved, *packing.geometry, at, torch.get_num_threads())
+        self.engine.backward(saved, *packing.geometry, at, torch.get_num_threads(), bfloat16)
         return [*new[:many], *initial, *new[many:]]
 
 
@@ -307,13 +312,15 @@ class _Loop(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401
         plan: Plan,
         packing: Packing,
+        bfloat16: bool,
         *given: Tensor | None,
     ) -> tuple[Tensor, ...]:
         compiled = plan.compiled
         many = len(compiled.inputs)
         after = many + len(compiled.state_names)
-        outputs, saved = plan.forward(packing, given[:many], given[many:after], given[after:])  # pyright: ignore
-        ctx.plan, ctx.packing, ctx.saved = plan, packing, saved
+        inputs, constants = given[:many], given[after:]
+        outputs, saved = plan.forward(packing, inputs, given[many:after], constants, bfloat16)  # pyright: ignore
+        ctx.plan, ctx.packing, ctx.bfloat16, ctx.saved = plan, packing, bfloat16, saved
         ctx.save_for_backward(*given, *outputs[: len(compiled.wanted)])
         ctx.set_materialize_grads(False)
         return outputs
@@ -325,14 +332,13 @@ class _Loop(torch.autograd.Function):
         split = len(tensors) - len(plan.compiled.wanted)
         given, results = tensors[:split], tensors[split:]
         if torch.is_grad_enabled():
-            return None, None, *_twice(plan, ctx.packing, given, grads)
+            return None, None, None, *_twice(plan, ctx.packing, given, grads)
         many = len(plan.compiled.inputs)
-        states_need = ctx.needs_input_grad[2 + many : 2 + many + len(plan.compiled.state_names)]
-        return (
-            None,
-            None,
-            *plan.backward(ctx.packing, given, results, ctx.saved, grads, states_need),
+        states_need = ctx.needs_input_grad[3 + many : 3 + many + len(plan.compiled.state_names)]
+        found = plan.backward(
+            ctx.packing, given, results, ctx.saved, grads, states_need, ctx.bfloat16
         )
+        return None, None, None, *found
 
 
 def _twice(

@@ -144,8 +144,13 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
     widths = {"x": cell.input_size, **cell.state_sizes, **extras}
     with fake:
         rows = {name: torch.empty(batch, width, dtype=dtype) for name, width in widths.items()}  # pyright: ignore
-        # A cell whose weights are handed over at each call has no more than their shapes.
-        shaped = {n: torch.empty(t.shape, dtype=dtype) for n, t in tensors.items() if t.is_meta}
+        # A cell whose weights are handed over at each call has no more than their shapes; weights
+        # in bfloat16 are computed with in float32.
+        shaped = {
+            name: torch.empty(t.shape, dtype=dtype)
+            for name, t in tensors.items()
+            if t.is_meta or t.dtype == torch.bfloat16
+        }
     given = [
         shaped[name] if name in shaped else fake.from_tensor(t.detach(), static_shapes=True)
         for name, t in tensors.items()
