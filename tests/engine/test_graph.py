@@ -84,6 +84,8 @@ def check(
             found[leaf.attrs[0]] += values[gradient]
         elif leaf.op == "once":
             given = once[leaf.attrs[0]]
+            if not given.requires_grad:
+                continue
             shares = torch.autograd.grad(
                 given,
                 list(named.values()),
@@ -167,6 +169,8 @@ FORMULAS = {
     "glu": lambda z, h, w: functional.glu(torch.cat([z, h], -1)),
     "matrix of parameters": lambda z, h, w: h @ torch.outer(w, w) + z @ torch.diag(w).T,
     "in place": lambda z, h, w: (z * h).add_(w).tanh_(),
+    "stopped": lambda z, h, w: z * h.detach() + (z * h).tanh().detach()[:, 1:2] * h - z.detach(),
+    "stopped by data": lambda z, h, w: z * h.data + w.data * h + z.sigmoid() * w.detach().exp(),
 }
 
 

@@ -24,6 +24,7 @@ FUNCTIONS = {
     **{name: getattr(torch, name) for name in ("sigmoid", "tanh", "relu", "erf", "sin", "cos")},
     **{name: getattr(torch, name) for name in ("sign", "floor", "ceil", "round", "trunc", "abs")},
     "reciprocal": torch.reciprocal,
+    "detach": torch.detach,
     "softplus": nn.functional.softplus,
     "min": lambda a, b: torch.minimum(*torch.broadcast_tensors(*map(torch.as_tensor, (a, b)))),
     "max": lambda a, b: torch.maximum(*torch.broadcast_tensors(*map(torch.as_tensor, (a, b)))),

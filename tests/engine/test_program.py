@@ -152,6 +152,8 @@ def check(cell: ur.Cell, extras: dict[str, torch.Tensor] | None = None) -> None:
         close(machine.arrays[program.carried[name]], gradient)
     total = {name: torch.zeros_like(p) for name, p in named.items()}
     for leaf, index in program.once_gradients.items():
+        if not once[leaf].requires_grad:
+            continue
         share = machine.arrays[index].reshape(once[leaf].shape)
         inputs = list(named.values())
         grads = torch.autograd.grad(once[leaf], inputs, share, allow_unused=True, retain_graph=True)

@@ -251,6 +251,8 @@ def _signature(cell: Cell) -> tuple[Any, ...]:
             tuple(module._modules),
             tuple(module._forward_hooks),
             tuple(module._forward_pre_hooks),
+            tuple(module._backward_hooks),
+            tuple(module._backward_pre_hooks),
         )
         for module in cell.modules()
     )

@@ -32,7 +32,7 @@ def count(instructions: Sequence[Instruction], arrays: Sequence[Array]) -> Cost:
     weights: dict[tuple[int, ...], int] = {}
     for i in instructions:
         if isinstance(i, Kernel):
-            operations += i.width * sum(op.name != "copy" for op in i.ops)
+            operations += i.width * sum(op.name not in ("copy", "detach") for op in i.ops)
         elif isinstance(i, Product):
             multiply_adds += i.k * i.n
             operations += i.n * (i.bias is not None)

@@ -205,6 +205,6 @@ RULES: dict[str, Rule] = {
     "sum": _sum,
     "amax": _amax,
     "expand": _expand,
-    **dict.fromkeys(("sign", "floor", "ceil", "round", "trunc"), _none),
+    **dict.fromkeys(("sign", "floor", "ceil", "round", "trunc", "detach"), _none),
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), _none),
 }

@@ -58,7 +58,8 @@ def _kernel(kernel: Kernel, numbers: list[float]) -> list[int]:
     for op in kernel.ops:
         inputs = op.inputs
         arity = len(inputs) - 1
-        code += [arity, (UNARY, BINARY, TERNARY)[arity].index(op.name)]
+        name = "copy" if op.name == "detach" else op.name
+        code += [arity, (UNARY, BINARY, TERNARY)[arity].index(name)]
         code += [1, op.out.number, 0] if isinstance(op.out, Temp) else [0, *_ref(op.out)]
         for operand in inputs:
             code += _operand(operand, numbers)

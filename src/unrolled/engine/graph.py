@@ -22,6 +22,7 @@ CHEAP = {
     *("neg", "abs", "relu", "sign", "floor", "ceil", "round", "trunc", "where"),
     *("add", "sub", "mul", "min", "max", "eq", "ne", "lt", "le", "gt", "ge"),
     *("sigmoid_grad", "tanh_grad"),  # g y (1 - y) and g (1 - y^2)
+    "detach",  # the same value, which hands on no gradient
 }
 POINTWISE = COSTLY | CHEAP
 KNOWN: dict[str, Callable[..., float]] = {
@@ -219,4 +220,6 @@ def _simplify(graph: Graph, op: str, inputs: tuple[Node, ...]) -> Node | None:
             return graph.apply("mul", a, graph.const(1 / b.attrs[0])) if b.attrs[0] else None
     if op == "neg" and a.op == "neg":
         return a.inputs[0]
+    if op == "detach" and a.op in ("detach", "const"):
+        return a
     return None

@@ -25,7 +25,7 @@ ATEN: dict[str, Callable[..., Tensor]] = {
                 "sigmoid",
             ),
             *("tanh", "relu", "erf", "sin", "cos", "sign", "floor", "ceil", "round", "trunc"),
-            *("add", "sub", "mul", "div", "pow"),
+            *("add", "sub", "mul", "div", "pow", "detach"),
         )
     },
     "softplus": lambda a: functional.softplus(a, threshold=1e9),

@@ -46,8 +46,7 @@ class Lowering:
             return
         name = node.target.overloadpacket.__name__  # pyright: ignore
         if name.endswith("_") and not name.startswith("_"):
-            _check_mutation(node)
-            name = name[:-1]
+            name = name[:-1]  # watch.check_writes has seen that nobody else sees it
         rule = RULES.get(name)
         if rule is None:
             raise Declined(REASONS.get(name, f"it uses {name}, which the compiler does not know"))
@@ -124,18 +123,6 @@ REASONS = {
     **dict.fromkeys(("t", "permute", "transpose"), "it turns rows into columns"),
     **dict.fromkeys(("copy", "fill", "index_put"), "it writes into a part of a tensor"),
 }
-VIEWS = {
-    "t",
-    "view",
-    "slice",
-    "select",
-    "expand",
-    "permute",
-    "transpose",
-    "unsqueeze",
-    "squeeze",
-    "split",
-}
 
 
 def _rule(*names: str) -> Callable[[Rule], Rule]:
@@ -144,16 +131,6 @@ def _rule(*names: str) -> Callable[[Rule], Rule]:
         return rule
 
     return register
-
-
-def _check_mutation(node: fx.Node) -> None:
-    """Let an operation change a tensor in place only where nobody else can see it."""
-    changed = node.args[0]
-    alike = [changed, *changed.users]  # pyright: ignore
-    views = [n for n in alike if n.op == "call_function" and n.target is not operator.getitem]  # pyright: ignore
-    names = {n.target.overloadpacket.__name__ for n in views}  # pyright: ignore
-    if changed.op == "placeholder" or names & VIEWS:  # pyright: ignore
-        raise Declined("it changes a tensor in place that has another name")
 
 
 def _tensors(value: Any) -> list[Tensor]:  # noqa: ANN401
@@ -472,9 +449,14 @@ def _shape(to: Lowering, node: fx.Node) -> Node:
     return to.graph.expand(a, width)
 
 
-@_rule("clone", "alias", "detach", "contiguous", "lift_fresh_copy")
+@_rule("clone", "alias", "contiguous", "lift_fresh_copy")
 def _same(to: Lowering, node: fx.Node) -> Node:
     return to.row(node.args[0])
+
+
+@_rule("detach")
+def _detach(to: Lowering, node: fx.Node) -> Node:
+    return to("detach", to.row(node.args[0]))
 
 
 @_rule("_to_copy")
@@ -515,7 +497,7 @@ def _reduce(to: Lowering, node: fx.Node) -> Node:
     if name == "amin":
         return to("neg", to.graph.reduce("amax", to("neg", a)))
     if name == "logsumexp":
-        top = to.graph.reduce("amax", a)
+        top = to("detach", to.graph.reduce("amax", a))  # any shift gives the same gradient
         return to("add", to("log", to.sum(to("exp", to("sub", a, top)))), top)
     return to.mean(a) if name == "mean" else to.graph.reduce(name, a)
 
@@ -545,7 +527,7 @@ def _norm(to: Lowering, node: fx.Node) -> Node:
 def _softmax(to: Lowering, node: fx.Node) -> Node:
     to.features(node, node.args[1])
     a = to.row(node.args[0])
-    shifted = to("sub", a, to.graph.reduce("amax", a))
+    shifted = to("sub", a, to("detach", to.graph.reduce("amax", a)))
     powers = to("exp", shifted)
     if node.target.overloadpacket.__name__ == "_softmax":  # pyright: ignore
         return to("div", powers, to.sum(powers))

@@ -26,6 +26,7 @@ from unrolled.engine.cell import Cell, bind, recording_gates
 from unrolled.engine.check import check_results
 from unrolled.engine.graph import Graph, Node
 from unrolled.engine.lower import Declined, Lowering
+from unrolled.engine.watch import Watch, check_hooks, check_writes
 
 BATCH_HINT = 7919
 """A batch nobody has, so that a size that equals it by chance is not taken for it."""
@@ -133,6 +134,7 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
         raise Declined("its states have several dimensions")
     if cell.delays:
         raise Declined("it asks for older states")
+    check_hooks(cell)
     cell = bind(
         cell, {}
     )  # tracing puts other tensors into its modules; another thread may be using them
@@ -162,7 +164,7 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
         values = {f"cell.{name}": value for name, value in zip(tensors, given, strict=True)}
         positional = [rows["x"], *(rows[name] for name in cell.state_names)]
         further = {name: rows[name] for name in extras}
-        with torch.no_grad(), recording_gates() as gates:
+        with recording_gates() as gates, Watch():
             results = torch.func.functional_call(
                 lifted, values, tuple(positional), further, tie_weights=False
             )
@@ -170,7 +172,7 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
         return [*check_results(cell, results, batch), *gates.values()]  # pyright: ignore
 
     try:
-        with fake:
+        with fake, torch.inference_mode(False), torch.enable_grad():
             traced = make_fx(step)(rows, given)
     except GuardOnDataDependentSymNode:
         raise Declined("it branches on the value of a tensor") from None
@@ -193,6 +195,7 @@ def _write(
     gates: list[str],
     batch: torch.SymInt | int,
 ) -> Step:
+    check_writes(traced.graph)
     graph = Graph()
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
     kept = _Once(graph, traced, inputs[len(rows) :])
