@@ -32,6 +32,13 @@ class Engine {
 
   std::unique_ptr<Block> forward(Index steps, Index batch, std::uintptr_t offsets, std::uintptr_t running,
                                  std::uintptr_t last, const Addresses& at, int threads, bool pairs) const {
+    return forward_with(nullptr, 0, steps, batch, offsets, running, last, at, threads, pairs);
+  }
+
+  // With weights packed ahead; what is saved goes to an address, unless that is 0.
+  std::unique_ptr<Block> forward_with(const PackedWeights* packed, std::uintptr_t into, Index steps, Index batch,
+                                      std::uintptr_t offsets, std::uintptr_t running, std::uintptr_t last,
+                                      const Addresses& at, int threads, bool pairs) const {
     const Roles& roles = pass_.roles();
     Reader reader{at};
     ForwardMemory memory{reader.next(roles.inputs.size()), reader.next(roles.states.size()),
@@ -40,10 +47,22 @@ class Engine {
     reader.end();
     nb::gil_scoped_release released;
     return pass_.forward(all(steps, batch, offsets, running), reinterpret_cast<const std::int64_t*>(last),
-                         memory, threads, pairs);
+                         memory, threads, pairs, packed, reinterpret_cast<void*>(into));
   }
 
-  void backward(const Block& saved, Index steps, Index batch, std::uintptr_t offsets, std::uintptr_t running,
+  std::unique_ptr<PackedWeights> pack(const Addresses& constants, bool pairs) const {
+    if (constants.size() != pass_.roles().constants.size()) throw std::invalid_argument("constants are missing");
+    nb::gil_scoped_release released;
+    return pass_.pack(constants.data(), pairs);
+  }
+
+  // How much a forward pass saves: see Pass::saved().
+  std::tuple<Index, Index, Index> saved() const {
+    const Pass::Saved found = pass_.saved();
+    return {found.rows, found.batch, found.arrays};
+  }
+
+  void backward(std::uintptr_t saved, Index steps, Index batch, std::uintptr_t offsets, std::uintptr_t running,
                 const Addresses& at, int threads, bool pairs) const {
     const Roles& roles = pass_.roles();
     Reader reader{at};
@@ -53,7 +72,7 @@ class Engine {
                           reader.next(roles.states.size()),  reader.next(roles.constants.size())};
     reader.end();
     nb::gil_scoped_release released;
-    pass_.backward(all(steps, batch, offsets, running), saved, memory, threads, pairs);
+    pass_.backward(all(steps, batch, offsets, running), reinterpret_cast<const void*>(saved), memory, threads, pairs);
   }
 
  private:
@@ -127,10 +146,18 @@ NB_MODULE(_native, m) {
   m.doc() = "The native engine.";
   // Engines live in a cache until Python ends; that is no leak.
   nb::set_leak_warnings(false);
-  nb::class_<Block>(m, "Block");
+  nb::class_<Block>(m, "Block").def_prop_ro("address", [](const Block& block) {
+    return reinterpret_cast<std::uintptr_t>(block.data());
+  });
+  nb::class_<PackedWeights>(m, "PackedWeights");
   nb::class_<Engine>(m, "Engine")
       .def(nb::init<const Integers&, const std::vector<double>&, const std::vector<std::vector<int>>&, bool>())
       .def("forward", &Engine::forward)
+      .def("forward_with", &Engine::forward_with, nb::arg("packed").none(), nb::arg("into"), nb::arg("steps"),
+           nb::arg("batch"), nb::arg("offsets"), nb::arg("running"), nb::arg("last"), nb::arg("at"),
+           nb::arg("threads"), nb::arg("pairs"))
+      .def("pack", &Engine::pack)
+      .def("saved", &Engine::saved)
       .def("backward", &Engine::backward);
   nb::class_<Chain>(m, "Chain").def("gradients", &chain_gradients).def("update", &chain_update);
   // The engines must live as long as the chain.

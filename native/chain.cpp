@@ -106,7 +106,7 @@ Gradients Chain::run(const ChainBatch& batch, T* weights, T* gradients, const Cl
     const std::uintptr_t grad = address(received), input_gradient = address(handed);
     BackwardMemory memory{&input, constants[k].data(), &result,     &grad,
                           none.data(), &input_gradient, none.data(), of_constants.data()};
-    link.pass->backward(steps, *saved[k], memory, threads);
+    link.pass->backward(steps, saved[k]->data(), memory, threads);
     received = handed;
   }
   if (symbols_.width) {

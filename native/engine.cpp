@@ -181,6 +181,11 @@ class Worker {
 
 template <class T>
 void pack(Stage<T>& stage, Workspace& memory) {
+  const std::ptrdiff_t section = &stage.section - stage.call.program->sections;
+  if (stage.call.packed && section < ir::back_before) {
+    for (void* ready : stage.call.packed->at[section]) stage.packed.push_back(static_cast<T*>(ready));
+    return;
+  }
   const Gemm<T>& gemm = stage.call.kernels->template of<T>().gemm;
   for (const auto& instruction : stage.section.instructions)
     if (auto* p = std::get_if<ir::Product>(&instruction)) {
@@ -335,6 +340,16 @@ void run_rows(const Call<T>& call, ir::SectionName name) {
 }  // namespace
 
 template <class T>
+void pack_ahead(const Call<T>& call, PackedWeights& packed) {
+  packed.pairs = call.pairs;
+  for (int name = ir::before; name < ir::back_before; ++name) {
+    Stage<T> stage{call, call.program->sections[name], {}, {}};
+    pack(stage, packed.memory);
+    packed.at[name].assign(stage.packed.begin(), stage.packed.end());
+  }
+}
+
+template <class T>
 void forward(const Call<T>& call) {
   run_rows(call, ir::before);
   run_loop(call, ir::loop, false);
@@ -348,6 +363,8 @@ void backward(const Call<T>& call) {
   run_rows(call, ir::back_after);
 }
 
+template void pack_ahead(const Call<float>&, PackedWeights&);
+template void pack_ahead(const Call<double>&, PackedWeights&);
 template void forward(const Call<float>&);
 template void forward(const Call<double>&);
 template void backward(const Call<float>&);

@@ -3,6 +3,7 @@
 
 #include "kernels.hpp"
 #include "program.hpp"
+#include "workspace.hpp"
 
 namespace unrolled {
 
@@ -20,6 +21,16 @@ struct Steps {
   bool equal() const { return rows() == steps * batch; }
 };
 
+// The weights of the sections of a forward pass, packed ahead of the calls that use them.
+struct PackedWeights {
+  PackedWeights() = default;
+  PackedWeights(const PackedWeights&) = delete;
+
+  Workspace memory;
+  std::vector<void*> at[3];  // of each section's products
+  bool pairs = false;
+};
+
 // arrays[i] is the memory of the program's array i, null for scratch. An array with all rows that a
 // `previous` array is of begins with B more rows, the initial ones, where the previous array points.
 template <class T>
@@ -30,7 +41,12 @@ struct Call {
   T* const* arrays;
   int threads;
   bool pairs = false;  // products of floats rounded to bfloat16
+  const PackedWeights* packed = nullptr;
 };
+
+// Packs what forward() would; of the arrays only weights need be there.
+template <class T>
+void pack_ahead(const Call<T>& call, PackedWeights& packed);
 
 template <class T>
 void forward(const Call<T>& call);

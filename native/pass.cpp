@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <set>
+#include <stdexcept>
 
 namespace unrolled {
 namespace {
@@ -68,16 +69,36 @@ void Pass::place_states(const Steps& steps, const std::uintptr_t* results, std::
   }
 }
 
+std::size_t Pass::saved_bytes(const Steps& steps) const {
+  return place(hidden_, steps, nullptr, nullptr) + place(kept_, steps, nullptr, nullptr);
+}
+
+Pass::Saved Pass::saved() const {
+  Saved found;
+  for (const auto* arrays : {&hidden_, &kept_})
+    for (int i : *arrays) {
+      found.rows += program_.arrays[i].width;
+      if (arrays == &hidden_) found.batch += program_.arrays[i].width;
+      ++found.arrays;
+    }
+  return found;
+}
+
 template <class T>
-std::unique_ptr<Block> Pass::run_forward(const Steps& steps, const std::int64_t* last,
-                                         const ForwardMemory& memory, int threads, bool pairs) const {
+void Pass::run_pack(const std::uintptr_t* constants, bool pairs, PackedWeights& packed) const {
+  std::vector<T*> at(program_.arrays.size(), nullptr);
+  for (std::size_t k = 0; k < roles_.constants.size(); ++k)
+    if (roles_.constants[k] >= 0) at[roles_.constants[k]] = reinterpret_cast<T*>(constants[k]);
+  pack_ahead(Call<T>{&program_, kernels_, {}, at.data(), 1, pairs}, packed);
+}
+
+template <class T>
+void Pass::run_forward(const Steps& steps, const std::int64_t* last, const ForwardMemory& memory, int threads,
+                       bool pairs, const PackedWeights* packed, std::byte* base) const {
   std::vector<std::byte*> at(program_.arrays.size(), nullptr);
-  const std::size_t hidden = place(hidden_, steps, nullptr, nullptr);
-  auto saved = std::make_unique<Block>(hidden + place(kept_, steps, nullptr, nullptr));
   Block passing(place(passing_, steps, nullptr, nullptr));
-  auto* base = static_cast<std::byte*>(saved->data());
   place_states<T>(steps, memory.results, base, at);
-  place(kept_, steps, base + hidden, &at);
+  place(kept_, steps, base + place(hidden_, steps, nullptr, nullptr), &at);
   place(passing_, steps, static_cast<std::byte*>(passing.data()), &at);
   auto give = [&](const std::vector<int>& arrays, const std::uintptr_t* given) {
     for (std::size_t k = 0; k < arrays.size(); ++k)
@@ -93,7 +114,7 @@ std::unique_ptr<Block> Pass::run_forward(const Steps& steps, const std::int64_t*
     else std::memset(before, 0, bytes);
   }
   unrolled::forward(Call<T>{&program_, kernels_, steps, reinterpret_cast<T* const*>(at.data()), threads,
-                            pairs});
+                            pairs, packed});
   for (std::size_t k = 0; k < roles_.states.size(); ++k) {
     const auto& state = roles_.states[k];
     const std::size_t row = std::size_t(state.width) * sizeof(T);
@@ -106,14 +127,12 @@ std::unique_ptr<Block> Pass::run_forward(const Steps& steps, const std::int64_t*
         std::memcpy(out + std::size_t(b) * row, first + std::size_t(last[b]) * row, row);
     }
   }
-  return saved;
 }
 
 template <class T>
-void Pass::run_backward(const Steps& steps, const Block& saved, const BackwardMemory& memory,
-                        int threads, bool pairs) const {
+void Pass::run_backward(const Steps& steps, std::byte* base, const BackwardMemory& memory, int threads,
+                        bool pairs) const {
   std::vector<std::byte*> at(program_.arrays.size(), nullptr);
-  auto* base = static_cast<std::byte*>(saved.data());
   place_states<T>(steps, memory.results, base, at);
   place(kept_, steps, base + place(hidden_, steps, nullptr, nullptr), &at);
   // What the caller does not give or want has a place all the same.
@@ -160,15 +179,28 @@ void Pass::run_backward(const Steps& steps, const Block& saved, const BackwardMe
 }
 
 std::unique_ptr<Block> Pass::forward(const Steps& steps, const std::int64_t* last, const ForwardMemory& memory,
-                                     int threads, bool pairs) const {
-  return element_ == 8 ? run_forward<double>(steps, last, memory, threads, pairs)
-                       : run_forward<float>(steps, last, memory, threads, pairs);
+                                     int threads, bool pairs, const PackedWeights* packed, void* into) const {
+  if (packed && packed->pairs != pairs) throw std::invalid_argument("the weights are packed for other products");
+  std::unique_ptr<Block> saved;
+  if (!into) into = (saved = std::make_unique<Block>(saved_bytes(steps)))->data();
+  auto* base = static_cast<std::byte*>(into);
+  if (wide()) run_forward<double>(steps, last, memory, threads, pairs, packed, base);
+  else run_forward<float>(steps, last, memory, threads, pairs, packed, base);
+  return saved;
 }
 
-void Pass::backward(const Steps& steps, const Block& saved, const BackwardMemory& memory, int threads,
+void Pass::backward(const Steps& steps, const void* saved, const BackwardMemory& memory, int threads,
                     bool pairs) const {
-  if (element_ == 8) run_backward<double>(steps, saved, memory, threads, pairs);
-  else run_backward<float>(steps, saved, memory, threads, pairs);
+  auto* base = static_cast<std::byte*>(const_cast<void*>(saved));
+  if (wide()) run_backward<double>(steps, base, memory, threads, pairs);
+  else run_backward<float>(steps, base, memory, threads, pairs);
+}
+
+std::unique_ptr<PackedWeights> Pass::pack(const std::uintptr_t* constants, bool pairs) const {
+  auto packed = std::make_unique<PackedWeights>();
+  if (wide()) run_pack<double>(constants, pairs, *packed);
+  else run_pack<float>(constants, pairs, *packed);
+  return packed;
 }
 
 }  // namespace unrolled

@@ -47,11 +47,23 @@ class Pass {
   Pass(ir::Program program, Roles roles, bool wide, const Kernels* kernels);
 
   // `last` says where each row's last state stands among the B initial and N other rows; null where all
-  // rows are as long. `pairs`: products in bfloat16. Returns what backward() needs.
+  // rows are as long. `pairs`: products in bfloat16. Returns what backward() needs, or puts it into the
+  // caller's memory, of saved_bytes().
   std::unique_ptr<Block> forward(const Steps& steps, const std::int64_t* last, const ForwardMemory& memory,
-                                 int threads, bool pairs = false) const;
-  void backward(const Steps& steps, const Block& saved, const BackwardMemory& memory, int threads,
+                                 int threads, bool pairs = false, const PackedWeights* packed = nullptr,
+                                 void* into = nullptr) const;
+  void backward(const Steps& steps, const void* saved, const BackwardMemory& memory, int threads,
                 bool pairs = false) const;
+
+  // The weights of the forward pass, packed.
+  std::unique_ptr<PackedWeights> pack(const std::uintptr_t* constants, bool pairs) const;
+  std::size_t saved_bytes(const Steps& steps) const;
+  // saved_bytes() is at most `rows` numbers for each of the N rows, `batch` for each of the B, and 64 bytes
+  // for each of the arrays.
+  struct Saved {
+    Index rows = 0, batch = 0, arrays = 0;
+  };
+  Saved saved() const;
 
   const Roles& roles() const { return roles_; }
   const Kernels& kernels() const { return *kernels_; }
@@ -62,9 +74,12 @@ class Pass {
 
  private:
   template <class T>
-  std::unique_ptr<Block> run_forward(const Steps&, const std::int64_t*, const ForwardMemory&, int, bool) const;
+  void run_forward(const Steps&, const std::int64_t*, const ForwardMemory&, int, bool, const PackedWeights*,
+                   std::byte* saved) const;
   template <class T>
-  void run_backward(const Steps&, const Block&, const BackwardMemory&, int, bool) const;
+  void run_backward(const Steps&, std::byte* saved, const BackwardMemory&, int, bool) const;
+  template <class T>
+  void run_pack(const std::uintptr_t* constants, bool pairs, PackedWeights& packed) const;
   // Places arrays one after the other in memory, from `at` on; gives the bytes taken.
   std::size_t place(const std::vector<int>& arrays, const Steps& steps, std::byte* at,
                     std::vector<std::byte*>* found) const;

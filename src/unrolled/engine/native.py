@@ -300,7 +300,9 @@ class Plan:
             *(0 if t is None else t.data_ptr() for t in initial),
             *(0 if t is None else t.data_ptr() for t in new[many:]),
         ]
-        self.engine.backward(saved, *packing.geometry, at, torch.get_num_threads(), bfloat16)
+        self.engine.backward(
+            saved.address, *packing.geometry, at, torch.get_num_threads(), bfloat16
+        )
         return [*new[:many], *initial, *new[many:]]
 
 
