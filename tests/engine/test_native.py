@@ -15,7 +15,8 @@ from torch.nn import functional
 import unrolled as ur
 from unrolled import cells
 from unrolled.engine import native, reference
-from unrolled.engine.choose import _compiled, run
+from unrolled.engine.choose import run
+from unrolled.engine.programs import _compiled
 from unrolled.errors import InputError, RunError
 
 needs_core = pytest.mark.skipif(not native.available(), reason="the core is not built")

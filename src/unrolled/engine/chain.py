@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from unrolled.engine import native
 from unrolled.engine.cell import Cell
-from unrolled.engine.choose import compiled, engine_asked
+from unrolled.engine.choose import engine_asked
 from unrolled.engine.lower import Declined
+from unrolled.engine.programs import compiled
 
 OPTIMIZERS = (
     *("sgd", "momentum", "nesterov", "adagrad", "adagrad_inside", "rmsprop", "adam", "adamw"),

@@ -4,9 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache, partial
-from threading import Lock
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,17 +13,15 @@ from unrolled.engine import native, reference
 from unrolled.engine.cell import Cell, bind
 from unrolled.engine.check import check_input, check_lengths, complete_extras, complete_states
 from unrolled.engine.lower import Declined
-from unrolled.engine.native import Compiled, Packing
+from unrolled.engine.native import Compiled
+from unrolled.engine.packing import alike, pack
+from unrolled.engine.programs import compiled
 from unrolled.engine.reference import Outputs
 from unrolled.errors import InputError, RunError
 
 ENGINES = ("native", "reference")
 
 _asked: ContextVar[str | None] = ContextVar("engine", default=None)
-_tracing = Lock()  # torch traces one thing at a time
-_compiled: dict[Any, "Compiled | Declined"] = {}
-MOST_COMPILED = 256
-"""Programs kept; the oldest goes first."""
 
 
 @contextmanager
@@ -86,45 +82,6 @@ def run(
     )
 
 
-def compiled(
-    cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bool = False
-) -> Compiled:
-    """Trace and compile a cell, or find that it was.
-
-    Raises:
-        Declined: If it cannot be compiled; the sentence says why.
-    """
-    key = (_signature(cell), tuple(extras.items()), dtype, keep)
-    found = _compiled.get(key)
-    if found is None:
-        with _tracing, torch.autocast("cpu", enabled=False):
-            found = _compiled.get(key) or _compile(cell, extras, dtype, keep)
-            if len(_compiled) >= MOST_COMPILED:
-                del _compiled[next(iter(_compiled))]
-            _compiled[key] = found
-    if isinstance(found, Declined):
-        raise found
-    return found
-
-
-def _compile(
-    cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bool
-) -> Compiled | Declined:
-    first = (cell.output_names or cell.state_names)[0]
-    try:
-        plan = Compiled(cell, extras, dtype, first, keep=keep)
-        plan.training()  # what cannot be scheduled is found now
-    except Declined as reason:
-        return reason
-    except InputError:
-        raise
-    except Exception as error:
-        # Tracing runs the user's code in ways it was not written for; the reference engine will
-        # show whether the code itself is wrong.
-        return Declined(f"tracing it failed: {type(error).__name__}: {str(error).splitlines()[0]}")
-    return plan
-
-
 def _native(
     cell: Cell,
     x: Tensor,
@@ -158,8 +115,8 @@ def _native(
         initial = [None if state is None else state.float() for state in initial]
     run = partial(plan.run, bfloat16=short or casts)
     if lengths is None and not reverse:
-        return _outputs(plan, run(rows, initial, constants, _alike(steps, batch)), keep, x.dtype)
-    packing, places, order = _pack(lengths, steps, batch, reverse)
+        return _outputs(plan, run(rows, initial, constants, alike(steps, batch)), keep, x.dtype)
+    packing, places, order = pack(lengths, steps, batch, reverse)
 
     def enter(tensor: Tensor) -> Tensor:
         return tensor.reshape(steps * batch, tensor.shape[2]).index_select(0, places)
@@ -200,75 +157,6 @@ def _check_circumstances(x: Tensor) -> None:
         or torch._C._len_torch_dispatch_stack() > 0
     ):
         raise Declined("torch transforms the call")
-
-
-@lru_cache(maxsize=64)
-def _alike(steps: int, batch: int) -> Packing:
-    """All rows have all steps."""
-    offsets = torch.arange(steps + 1) * batch
-    return Packing(steps, batch, offsets, torch.full((steps,), batch), None, (steps, batch))
-
-
-def _pack(
-    lengths: Tensor | None, steps: int, batch: int, reverse: bool
-) -> tuple[Packing, Tensor, Tensor]:
-    """Sort rows by length and pack them, each flipped if the run is reversed.
-
-    Returns:
-        The packing; for each packed row its place among (T * B); the order of the rows.
-    """
-    given = torch.full((batch,), steps) if lengths is None else lengths
-    longest_first, order = given.sort(descending=True, stable=True)
-    t = torch.arange(int(longest_first[0]))[:, None]
-    running_rows = t < longest_first
-    running = running_rows.sum(1)
-    offsets = torch.cat([running.new_zeros(1), running.cumsum(0)])
-    time, column = running_rows.nonzero(as_tuple=True)
-    if reverse:
-        time = longest_first[column] - 1 - time
-    places = time * batch + order[column]
-    # Of a row without steps the last state is the initial one, which stands before all rows.
-    columns = torch.arange(batch)
-    last = torch.where(
-        longest_first > 0, batch + offsets[(longest_first - 1).clamp(min=0)] + columns, columns
-    )
-    equal = int(longest_first[-1]) == len(running)
-    return Packing(len(running), batch, offsets, running, None if equal else last), places, order
-
-
-def _signature(cell: Cell) -> tuple[Any, ...]:
-    """All that tracing may see of a cell besides the values of its parameters."""
-    return cell.signature or tuple(
-        (
-            type(module),
-            tuple((name, _plain(value)) for name, value in vars(module).items() if name[0] != "_"),
-            tuple(
-                (name, p if p is None else tuple(p.shape)) for name, p in module._parameters.items()
-            ),
-            tuple(
-                (name, b if b is None else tuple(b.shape)) for name, b in module._buffers.items()
-            ),
-            tuple(module._modules),
-            tuple(module._forward_hooks),
-            tuple(module._forward_pre_hooks),
-            tuple(module._backward_hooks),
-            tuple(module._backward_pre_hooks),
-        )
-        for module in cell.modules()
-    )
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Something hashable that differs where the value does."""
-    if isinstance(value, list | tuple):
-        return (type(value), *map(_plain, value))
-    if isinstance(value, dict):
-        return tuple((key, _plain(item)) for key, item in value.items())
-    try:
-        hash(value)
-    except TypeError:
-        return repr(value)
-    return (type(value), value)
 
 
 def decide(

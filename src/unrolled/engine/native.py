@@ -16,6 +16,7 @@ from unrolled.engine.compile import Program, build
 from unrolled.engine.encode import encode
 from unrolled.engine.graph import reachable
 from unrolled.engine.interpret import evaluate
+from unrolled.engine.packing import Packing
 from unrolled.engine.rewrite import rewrite
 from unrolled.engine.trace import trace
 from unrolled.errors import InputError
@@ -43,39 +44,6 @@ def instruction_set() -> str | None:
         return _native.instruction_set()
     except ValueError as error:
         raise InputError(str(error)) from None
-
-
-class Packing:
-    """Which rows run at which step.
-
-    Args:
-        steps: T.
-        batch: B.
-        offsets: First row of each step, and N at the end: (T + 1,) int64.
-        running: Rows of each step (T,) int64.
-        last: Where each row's last state stands among B initial and N others (B,); ``None`` where
-            all rows are as long.
-        shape: How the N rows are laid out for the caller: (N,), or (T, B) where nothing is moved.
-    """
-
-    def __init__(
-        self,
-        steps: int,
-        batch: int,
-        offsets: Tensor,
-        running: Tensor,
-        last: Tensor | None,
-        shape: tuple[int, ...] | None = None,
-    ) -> None:
-        self.steps, self.batch, self.offsets, self.running, self.last = (
-            *(steps, batch, offsets, running),
-            last,
-        )
-        self.rows = int(offsets[-1])
-        self.shape = shape or (self.rows,)
-        addresses = [0 if t is None else t.data_ptr() for t in (offsets, running, last)]
-        self.geometry = (steps, batch, *addresses[:2])
-        self.last_address = addresses[2]
 
 
 class Compiled:

@@ -1,0 +1,91 @@
+"""The programs of cells: each traced and compiled once, for all cells that cannot be told apart."""
+
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any
+
+import torch
+
+from unrolled.engine.cell import Cell
+from unrolled.engine.lower import Declined
+from unrolled.engine.native import Compiled
+from unrolled.errors import InputError
+
+_tracing = Lock()  # torch traces one thing at a time
+_compiled: dict[Any, "Compiled | Declined"] = {}
+MOST_COMPILED = 256
+"""Programs kept; the oldest goes first."""
+
+
+def compiled(
+    cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bool = False
+) -> Compiled:
+    """Trace and compile a cell, or find that it was.
+
+    Raises:
+        Declined: If it cannot be compiled; the sentence says why.
+    """
+    key = (_signature(cell), tuple(extras.items()), dtype, keep)
+    found = _compiled.get(key)
+    if found is None:
+        with _tracing, torch.autocast("cpu", enabled=False):
+            found = _compiled.get(key) or _compile(cell, extras, dtype, keep)
+            if len(_compiled) >= MOST_COMPILED:
+                del _compiled[next(iter(_compiled))]
+            _compiled[key] = found
+    if isinstance(found, Declined):
+        raise found
+    return found
+
+
+def _compile(
+    cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bool
+) -> Compiled | Declined:
+    first = (cell.output_names or cell.state_names)[0]
+    try:
+        plan = Compiled(cell, extras, dtype, first, keep=keep)
+        plan.training()  # what cannot be scheduled is found now
+    except Declined as reason:
+        return reason
+    except InputError:
+        raise
+    except Exception as error:
+        # Tracing runs the user's code in ways it was not written for; the reference engine will
+        # show whether the code itself is wrong.
+        return Declined(f"tracing it failed: {type(error).__name__}: {str(error).splitlines()[0]}")
+    return plan
+
+
+def _signature(cell: Cell) -> tuple[Any, ...]:
+    """All that tracing may see of a cell besides the values of its parameters."""
+    return cell.signature or tuple(
+        (
+            type(module),
+            tuple((name, _plain(value)) for name, value in vars(module).items() if name[0] != "_"),
+            tuple(
+                (name, p if p is None else tuple(p.shape)) for name, p in module._parameters.items()
+            ),
+            tuple(
+                (name, b if b is None else tuple(b.shape)) for name, b in module._buffers.items()
+            ),
+            tuple(module._modules),
+            tuple(module._forward_hooks),
+            tuple(module._forward_pre_hooks),
+            tuple(module._backward_hooks),
+            tuple(module._backward_pre_hooks),
+        )
+        for module in cell.modules()
+    )
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Something hashable that differs where the value does."""
+    if isinstance(value, list | tuple):
+        return (type(value), *map(_plain, value))
+    if isinstance(value, dict):
+        return tuple((key, _plain(item)) for key, item in value.items())
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return (type(value), value)
