@@ -72,7 +72,8 @@ class Engine {
                           reader.next(roles.states.size()),  reader.next(roles.constants.size())};
     reader.end();
     nb::gil_scoped_release released;
-    pass_.backward(all(steps, batch, offsets, running), reinterpret_cast<const void*>(saved), memory, threads, pairs);
+    pass_.backward(all(steps, batch, offsets, running), reinterpret_cast<const void*>(saved), memory,
+                   threads, pairs);
   }
 
  private:

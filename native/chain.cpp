@@ -51,7 +51,7 @@ Gradients Chain::run(const ChainBatch& batch, T* weights, T* gradients, const Cl
 
   // x of every link and the logits, each after the initial rows it may need; then their gradients.
   std::vector<Index> at{0};
-  Index total = padded(n * width), widest = width;
+  Index total = padded(n * width), widest = symbols_.width ? width : 0;
   for (const Link& link : links_) {
     const Index w = link.pass->width(0), ahead = link.pass->is_state(0) ? batch.batch * w : 0;
     at.push_back(total);
@@ -69,7 +69,10 @@ Gradients Chain::run(const ChainBatch& batch, T* weights, T* gradients, const Cl
 
   T* x = base;
   const T* table = weights + symbols_.table;
-  if (symbols_.width) {
+  const bool one_hot = !symbols_.width && links_[0].pass->only_multiplied(0);
+  if (one_hot) {
+    // The symbols themselves do.
+  } else if (symbols_.width) {
     for (Index r = 0; r < n; ++r)
       std::memcpy(x + r * width, table + batch.inputs[r] * width, std::size_t(width) * sizeof(T));
   } else {
@@ -84,8 +87,10 @@ Gradients Chain::run(const ChainBatch& batch, T* weights, T* gradients, const Cl
     const Link& link = links_[k];
     std::vector<std::uintptr_t> own;
     for (Index offset : link.constants) own.push_back(address(weights + offset));
-    const std::uintptr_t input = address(values(k)), result = address(base + at[k + 1]);
-    ForwardMemory memory{&input, batch.initial + state, own.data(), &result, batch.last + state};
+    const bool looks_up = k == 0 && one_hot;
+    const std::uintptr_t input = looks_up ? address(batch.inputs) : address(values(k));
+    const std::uintptr_t result = address(base + at[k + 1]);
+    ForwardMemory memory{&input, batch.initial + state, own.data(), &result, batch.last + state, looks_up};
     saved.push_back(link.pass->forward(steps, nullptr, memory, threads));
     constants.push_back(std::move(own));
     state += Index(link.pass->roles().states.size());
@@ -102,10 +107,12 @@ Gradients Chain::run(const ChainBatch& batch, T* weights, T* gradients, const Cl
     std::vector<std::uintptr_t> of_constants, none(roles.states.size(), 0);
     for (Index offset : link.constants) of_constants.push_back(address(gradients + offset));
     T* handed = roles.input_gradients[0] >= 0 ? buffers[k % 2] : nullptr;
-    const std::uintptr_t input = address(values(k)), result = address(base + at[k + 1]);
+    const bool looks_up = k == 0 && one_hot;
+    const std::uintptr_t input = looks_up ? address(batch.inputs) : address(values(k));
+    const std::uintptr_t result = address(base + at[k + 1]);
     const std::uintptr_t grad = address(received), input_gradient = address(handed);
     BackwardMemory memory{&input, constants[k].data(), &result,     &grad,
-                          none.data(), &input_gradient, none.data(), of_constants.data()};
+                          none.data(), &input_gradient, none.data(), of_constants.data(), looks_up};
     link.pass->backward(steps, saved[k]->data(), memory, threads);
     received = handed;
   }

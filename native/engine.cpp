@@ -1,6 +1,7 @@
 #include "engine.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "threads.hpp"
@@ -12,6 +13,11 @@ namespace {
 constexpr Index chunk = 128;         // rows of a block outside the loop
 constexpr Index tile = 2048;         // elements of a kernel's temporary, so that several stay in the L1 cache
 constexpr Index rows_a_thread = 4;   // fewer are not worth a thread
+constexpr int most_sleeps = 4;        // of threads that share steps, before one goes on alone
+constexpr int calls_alone = 100;      // that follow at first; each time twice as many
+constexpr int most_calls_alone = 10000;
+constexpr Index numbers_worth_threads = 100000;  // to pack
+constexpr Index work_a_thread = 12000;  // multiply-adds of a step; fewer are not worth two barriers
 
 // One section of a program and what all threads share while it runs.
 template <class T>
@@ -22,16 +28,33 @@ struct Stage {
   std::vector<T*> previous;  // of each array: its rows one step earlier, where they had to be gathered
 };
 
+// Threads that share the rows of a step, each taking a part of every instruction's columns. On a busy
+// machine one of them soon waits for another that has no processor: then one goes on alone.
+struct Meeting {
+  explicit Meeting(int threads) : barrier(threads) {}
+  Barrier barrier;
+  std::atomic<int> slept{0};
+  bool over = false;  // written by the first thread before, and read by all after a barrier
+};
+struct Share {
+  int lane = 0, lanes = 1;
+  Meeting* meeting = nullptr;
+};
+
 // What one thread needs to run instructions on a block of rows.
 template <class T>
 class Worker {
  public:
-  Worker(const Stage<T>& stage, Index most_rows, Workspace& memory) : stage_(stage) {
+  // With `first`, it shares the rows, and so what lies between two instructions, with that worker.
+  Worker(const Stage<T>& stage, Index most_rows, Workspace& memory, Share share = {},
+         const Worker* first = nullptr)
+      : stage_(stage), share_(share) {
     const auto& arrays = stage.call.program->arrays;
     at_.resize(arrays.size());
     for (int i : stage.section.arrays)
-      at_[i] = arrays[i].kind == ir::Kind::scratch ? memory.take<T>(most_rows * arrays[i].width)
-                                                   : stage.call.arrays[i];
+      at_[i] = arrays[i].kind != ir::Kind::scratch ? stage.call.arrays[i]
+               : first                             ? first->at_[i]
+                                                   : memory.take<T>(most_rows * arrays[i].width);
     Index temps = 0, widest = 0;
     for (const auto& instruction : stage.section.instructions)
       if (auto* kernel = std::get_if<ir::Kernel>(&instruction))
@@ -44,6 +67,7 @@ class Worker {
 
   // Rows [first, first + count) of all rows; outside the loop.
   void block(Index first, Index count) {
+    first_ = first;
     for (int i : stage_.section.arrays) {
       const ir::Array& array = stage_.call.program->arrays[i];
       if (array.kind == ir::Kind::rows) at_[i] = stage_.call.arrays[i] + first * array.width;
@@ -83,28 +107,41 @@ class Worker {
       if (auto* kernel = std::get_if<ir::Kernel>(&instruction)) run(*kernel, rows);
       else if (auto* product = std::get_if<ir::Product>(&instruction)) run(*product, rows);
       else if (auto* reduce = std::get_if<ir::Reduce>(&instruction)) run(*reduce, rows);
+      if (!share_.meeting) continue;
+      if (share_.lane == 0 && &instruction == &stage_.section.instructions.back())
+        share_.meeting->over = share_.meeting->slept.load(std::memory_order_relaxed) > most_sleeps;
+      if (share_.meeting->barrier.wait()) share_.meeting->slept.fetch_add(1, std::memory_order_relaxed);
     }
+  }
+
+  // The columns of `width` that are this thread's, whole vectors but for the last.
+  Part mine(Index width) const {
+    const Index vectors = (width + 15) / 16;
+    const Part part = part_of(vectors, share_.lane, share_.lanes);
+    return {part.begin * 16, std::min(part.end * 16, width)};
   }
 
   void run(const ir::Kernel& kernel, Index rows) {
     Index height = std::max<Index>(1, tile / std::max<Index>(1, kernel.width));
+    const Part columns = mine(kernel.width);
+    if (columns.begin >= columns.end) return;
     for (Index first = 0; first < rows; first += height)
-      run(kernel, first, std::min(height, rows - first));
+      run(kernel, first, std::min(height, rows - first), columns);
   }
 
-  void run(const ir::Kernel& kernel, Index first, Index rows) {
+  void run(const ir::Kernel& kernel, Index first, Index rows, Part columns) {
     const Pointwise<T>& table_of = table().pointwise;
     const Index size = padded(std::max(tile, kernel.width));
     for (const ir::Op& op : kernel.ops) {
       Tile<T> t{};
       t.rows = rows;
-      t.columns = kernel.width;
+      t.columns = columns.end - columns.begin;
       if (op.to_temp) {
         t.out = temps_ + op.out.array * size;
         t.out_row = kernel.width;
       } else {
         t.out_row = row(op.out.array);
-        t.out = at_[op.out.array] + first * t.out_row + op.out.column;
+        t.out = at_[op.out.array] + first * t.out_row + op.out.column + columns.begin;
       }
       int mask = 0;
       Operand<T>* operands[] = {&t.a, &t.b, &t.c};
@@ -123,8 +160,10 @@ class Worker {
             break;
           default: {
             Index step = row(source.index);
-            operand = {at_[source.index] + first * step + source.column, step};
-            if (source.form == ir::Source::spread) mask |= 1 << k;
+            const bool spread = source.form == ir::Source::spread;
+            const Index column = source.column + (spread ? 0 : columns.begin);
+            operand = {at_[source.index] + first * step + column, step};
+            if (spread) mask |= 1 << k;
           }
         }
       }
@@ -151,7 +190,10 @@ class Worker {
     }
     product.c = at_[p.out.array] + p.out.column;
     product.c_row = row(p.out.array);
-    product.panel_end = gemm.panels(p.n);
+    if (p.a.array == stage_.call.one_hot) return look_up(product, gemm.panel);
+    const Part panels = part_of(gemm.panels(p.n), share_.lane, share_.lanes);
+    product.panel_begin = panels.begin;
+    product.panel_end = panels.end;
     if constexpr (std::is_same_v<T, float>)
       if (stage_.call.pairs) {
         const PairGemm& pairs = stage_.call.kernels->pairs;
@@ -163,7 +205,24 @@ class Worker {
     gemm.multiply(product);
   }
 
+  // A product with one-hot rows: of the matrix the row where the one stands.
+  void look_up(const Product<T>& p, Index panel) {
+    for (Index r = 0; r < p.rows; ++r) {
+      const T* row = p.packed + stage_.call.symbols[first_ + r] * panel;
+      const T* start = p.start ? p.start + r * p.start_row : nullptr;
+      T* out = p.c + r * p.c_row;
+      for (Index j = 0; j < p.columns; j += panel, row += panel * p.k) {
+        const Index count = std::min(panel, p.columns - j);
+        if (start)
+          for (Index i = 0; i < count; ++i) out[j + i] = start[j + i] + row[i];
+        else
+          std::copy(row, row + count, out + j);
+      }
+    }
+  }
+
   void run(const ir::Reduce& r, Index rows) {
+    if (share_.lane > 0) return;
     Tile<T> t{};
     t.rows = rows;
     t.columns = r.width;
@@ -174,11 +233,14 @@ class Worker {
   }
 
   const Stage<T>& stage_;
+  const Share share_;
   std::vector<T*> at_;
+  Index first_ = 0;  // of the rows of a block
   T* temps_ = nullptr;
   float* words_ = nullptr;  // rows of a product, rounded
 };
 
+// Packs the matrices of a section's products, threads sharing the panels of each.
 template <class T>
 void pack(Stage<T>& stage, Workspace& memory) {
   const std::ptrdiff_t section = &stage.section - stage.call.program->sections;
@@ -187,12 +249,20 @@ void pack(Stage<T>& stage, Workspace& memory) {
     return;
   }
   const Gemm<T>& gemm = stage.call.kernels->template of<T>().gemm;
+  std::vector<const ir::Product*> products;
+  Index numbers = 0;
   for (const auto& instruction : stage.section.instructions)
     if (auto* p = std::get_if<ir::Product>(&instruction)) {
-      T* packed = memory.take<T>(gemm.packed_size(p->k, p->n));
+      products.push_back(p);
+      numbers += p->k * p->n;
+      stage.packed.push_back(memory.take<T>(gemm.packed_size(p->k, p->n)));
+    }
+  parallel(numbers < numbers_worth_threads ? 1 : stage.call.threads, [&](int thread, int of) {
+    for (std::size_t i = 0; i < products.size(); ++i) {
+      const ir::Product* p = products[i];
+      const Part panels = part_of(gemm.panels(p->n), thread, of);
       const T* source = stage.call.arrays[p->weight] + p->offset;
-      const Packing<T> packing{p->k, p->n, source, p->stride, packed, 0, gemm.panels(p->n)};
-      stage.packed.push_back(packed);
+      const Packing<T> packing{p->k,   p->n, source, p->stride, stage.packed[i], panels.begin, panels.end};
       if constexpr (std::is_same_v<T, float>)
         if (stage.call.pairs) {
           const PairGemm& pairs = stage.call.kernels->pairs;
@@ -201,6 +271,7 @@ void pack(Stage<T>& stage, Workspace& memory) {
         }
       (p->transposed ? gemm.pack_transposed : gemm.pack)(packing);
     }
+  });
 }
 
 // How many of the first rows of the batch hold a share of all steps' rows.
@@ -217,6 +288,49 @@ Index rows_with(const Steps& steps, double share) {
   return low;
 }
 
+// Calls that share no steps yet, after one that could not, and how many there were of these.
+std::atomic<int> rest{0}, penalty{0};
+
+// Whether threads had better share the columns of each step than the rows of the batch.
+bool by_columns(const ir::Section& section, Index batch, int threads) {
+  if (threads < 2 || batch >= rows_a_thread * threads) return false;
+  Index work = 0;
+  for (const auto& instruction : section.instructions)
+    if (auto* p = std::get_if<ir::Product>(&instruction)) work += batch * p->k * p->n;
+  if (work < work_a_thread * threads) return false;
+  const int left = rest.load(std::memory_order_relaxed);
+  if (left > 0) rest.store(left - 1, std::memory_order_relaxed);
+  return left <= 0;
+}
+
+template <class T>
+void run_shared(const Stage<T>& stage, bool backwards, Workspace& memory) {
+  const Steps& steps = stage.call.steps;
+  const int count = stage.call.threads;
+  Meeting meeting(count);
+  std::vector<Worker<T>> workers;
+  workers.reserve(count);
+  for (int i = 0; i < count; ++i)
+    workers.emplace_back(stage, steps.batch, memory, Share{i, count, &meeting}, i ? &workers[0] : nullptr);
+  // Where fewer threads come than were asked for, one runs all: the bits are the same.
+  Worker<T> alone(stage, steps.batch, memory);
+  parallel(count, [&](int thread, int of) {
+    if (of != count && thread > 0) return;
+    Worker<T>* worker = of == count ? &workers[thread] : &alone;
+    for (Index s = 0; s < steps.steps; ++s) {
+      const Index t = backwards ? steps.steps - 1 - s : s;
+      worker->step(t, 0, steps.running[t]);
+      if (!meeting.over || worker == &alone) continue;
+      if (thread > 0) return;
+      worker = &alone;
+    }
+  });
+  const int before = penalty.load(std::memory_order_relaxed);
+  const int calls = meeting.over ? std::clamp(2 * before, calls_alone, most_calls_alone) : 0;
+  penalty.store(calls, std::memory_order_relaxed);
+  if (calls) rest.store(calls, std::memory_order_relaxed);
+}
+
 template <class T>
 void run_loop(const Call<T>& call, ir::SectionName name, bool backwards) {
   const ir::Section& section = call.program->sections[name];
@@ -226,6 +340,7 @@ void run_loop(const Call<T>& call, ir::SectionName name, bool backwards) {
   memory->reset();
   pack(stage, *memory);
   const Steps& steps = call.steps;
+  if (by_columns(section, steps.batch, call.threads)) return run_shared(stage, backwards, *memory);
   const int threads = int(std::clamp<Index>(steps.batch / rows_a_thread, 1, call.threads));
   std::vector<Index> borders(threads + 1);
   for (int i = 1; i < threads; ++i) borders[i] = rows_with(steps, double(i) / threads);
@@ -262,6 +377,25 @@ void gather_previous(Stage<T>& stage, Workspace& memory) {
   }
 }
 
+// The rows [begin, end) of A^T B with one-hot B: row by row, then turned into place.
+template <class T>
+void scatter(const Call<T>& call, const T* a, Index a_row, Index begin, Index end, Index symbols, T* out,
+             Index stride, T* scratch) {
+  constexpr Index side = 16;
+  const Index width = end - begin;
+  std::fill(scratch, scratch + symbols * width, T(0));
+  for (Index r = 0; r < call.steps.rows(); ++r) {
+    T* sum = scratch + call.symbols[r] * width;
+    const T* row = a + r * a_row + begin;
+    for (Index j = 0; j < width; ++j) sum[j] += row[j];
+  }
+  for (Index j = 0; j < width; j += side)
+    for (Index s = 0; s < symbols; s += side)
+      for (Index i = j; i < std::min(j + side, width); ++i)
+        for (Index k = s; k < std::min(s + side, symbols); ++k)
+          out[(begin + i) * stride + k] += scratch[k * width + i];
+}
+
 template <class T>
 void gather(const Stage<T>& stage, const ir::Gather& g, int thread, int of, T* scratch) {
   const Call<T>& call = stage.call;
@@ -286,6 +420,8 @@ void gather(const Stage<T>& stage, const ir::Gather& g, int thread, int of, T* s
     table.pointwise.column_sum(t, true);
     return;
   }
+  if (g.b.array == call.one_hot)
+    return scatter(call, source(g.a), a_row, begin, end, g.b_width, out, g.stride, scratch);
   GradientProduct<T> p{};
   p.m = call.steps.rows();
   p.a = source(g.a);
@@ -328,7 +464,10 @@ void run_rows(const Call<T>& call, ir::SectionName name) {
     });
   }
   if (!gathers) return;
-  const Index needed = padded(call.kernels->template of<T>().gemm.gradient_scratch);
+  Index needed = padded(call.kernels->template of<T>().gemm.gradient_scratch);
+  for (const auto& instruction : section.instructions)
+    if (auto* g = std::get_if<ir::Gather>(&instruction); g && g->b.array == call.one_hot)
+      needed = std::max(needed, padded(g->width * g->b_width));
   T* scratch = memory->take<T>(threads * needed);
   parallel(threads, [&](int thread, int of) {
     for (const auto& instruction : section.instructions)

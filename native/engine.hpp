@@ -42,6 +42,10 @@ struct Call {
   int threads;
   bool pairs = false;  // products of floats rounded to bfloat16
   const PackedWeights* packed = nullptr;
+  // The rows of this array are one-hot and have no memory: where each row's one stands. Only products
+  // with all its columns may read it.
+  int one_hot = -1;
+  const std::int64_t* symbols = nullptr;
 };
 
 // Packs what forward() would; of the arrays only weights need be there.

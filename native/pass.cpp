@@ -43,6 +43,30 @@ bool Pass::is_state(std::size_t result) const {
   return false;
 }
 
+bool Pass::only_multiplied(std::size_t input) const {
+  const int array = roles_.inputs[input];
+  const Index width = array < 0 ? 0 : program_.arrays[array].width;
+  auto whole = [&](const ir::Ref& ref, Index columns) { return ref.column == 0 && columns == width; };
+  for (const auto& section : program_.sections)
+    for (const auto& instruction : section.instructions) {
+      if (auto* kernel = std::get_if<ir::Kernel>(&instruction)) {
+        for (const auto& op : kernel->ops)
+          for (int k = 0; k <= int(op.arity); ++k)
+            if ((op.inputs[k].form == ir::Source::array || op.inputs[k].form == ir::Source::spread) &&
+                op.inputs[k].index == array)
+              return false;
+      } else if (auto* product = std::get_if<ir::Product>(&instruction)) {
+        if (product->a.array == array && !whole(product->a, product->k)) return false;
+      } else if (auto* gather = std::get_if<ir::Gather>(&instruction)) {
+        if (gather->a.array == array || (gather->b.array == array && !whole(gather->b, gather->b_width)))
+          return false;
+      } else if (std::get<ir::Reduce>(instruction).a.array == array) {
+        return false;
+      }
+    }
+  return true;
+}
+
 std::size_t Pass::place(const std::vector<int>& arrays, const Steps& steps, std::byte* at,
                         std::vector<std::byte*>* found) const {
   std::size_t bytes = 0;
@@ -114,7 +138,8 @@ void Pass::run_forward(const Steps& steps, const std::int64_t* last, const Forwa
     else std::memset(before, 0, bytes);
   }
   unrolled::forward(Call<T>{&program_, kernels_, steps, reinterpret_cast<T* const*>(at.data()), threads,
-                            pairs, packed});
+                            pairs, packed, memory.one_hot ? roles_.inputs[0] : -1,
+                            reinterpret_cast<const std::int64_t*>(memory.inputs[0])});
   for (std::size_t k = 0; k < roles_.states.size(); ++k) {
     const auto& state = roles_.states[k];
     const std::size_t row = std::size_t(state.width) * sizeof(T);
@@ -175,7 +200,8 @@ void Pass::run_backward(const Steps& steps, std::byte* base, const BackwardMemor
   for (int i : roles_.constant_gradients)
     if (i >= 0) std::memset(at[i], 0, std::size_t(program_.arrays[i].width) * sizeof(T));
   unrolled::backward(Call<T>{&program_, kernels_, steps, reinterpret_cast<T* const*>(at.data()), threads,
-                            pairs});
+                            pairs, nullptr, memory.one_hot ? roles_.inputs[0] : -1,
+                            reinterpret_cast<const std::int64_t*>(memory.inputs[0])});
 }
 
 std::unique_ptr<Block> Pass::forward(const Steps& steps, const std::int64_t* last, const ForwardMemory& memory,

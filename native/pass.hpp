@@ -25,11 +25,12 @@ struct Roles {
 
 // What the caller holds, in the order of the roles. N rows in all steps, B rows of the batch.
 struct ForwardMemory {
-  const std::uintptr_t* inputs;     // (N, width)
+  const std::uintptr_t* inputs;     // (N, width), or where the ones stand (N) if they are one-hot
   const std::uintptr_t* initial;    // (B, width); null: zeros
   const std::uintptr_t* constants;
   const std::uintptr_t* results;    // (N, width); the values of a state (B + N, width), the initial first
   const std::uintptr_t* last;       // (B, width), last states
+  bool one_hot = false;             // the inputs are
 };
 struct BackwardMemory {
   const std::uintptr_t* inputs;
@@ -40,6 +41,7 @@ struct BackwardMemory {
   const std::uintptr_t* input_gradients;     // (N, width), are written
   const std::uintptr_t* initial_gradients;   // (B, width), are written; null: not wanted
   const std::uintptr_t* constant_gradients;  // are written
+  bool one_hot = false;
 };
 
 class Pass {
@@ -70,6 +72,8 @@ class Pass {
   bool wide() const { return element_ == 8; }
   // Whether a result is the values of a state, before which its initial ones must stand.
   bool is_state(std::size_t result) const;
+  // Whether an input is read by products with all its columns alone, so that it may be one-hot.
+  bool only_multiplied(std::size_t input) const;
   Index width(std::size_t result) const { return program_.arrays[roles_.results[result]].width; }
 
  private:

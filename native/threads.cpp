@@ -127,20 +127,21 @@ void detail::run_parallel(int threads, Body body, void* context) {
 
 // ---------------------------------------------------------------- barrier
 
-void Barrier::wait() {
+bool Barrier::wait() {
   constexpr int most_spins = 500;
   std::uint32_t round = round_.load(std::memory_order_acquire);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
     arrived_.store(0, std::memory_order_relaxed);
     round_.fetch_add(1, std::memory_order_release);
     round_.notify_all();  // costs a load where nobody sleeps
-    return;
+    return false;
   }
   for (int i = 0; i < most_spins; ++i) {
-    if (round_.load(std::memory_order_acquire) != round) return;
+    if (round_.load(std::memory_order_acquire) != round) return false;
     pause();
   }
   while (round_.load(std::memory_order_acquire) == round) round_.wait(round, std::memory_order_acquire);
+  return true;
 }
 
 }  // namespace unrolled

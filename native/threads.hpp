@@ -50,11 +50,12 @@ constexpr Part part_of(std::ptrdiff_t n, int thread, int threads) {
 }
 
 // Lets `threads` threads wait for each other, again and again. Waiting spins for some ten microseconds
-// (meeting takes about 0.1) and then sleeps, so that a busy machine is not made busier.
+// (meeting takes about 0.1) and then sleeps, so that a busy machine is not made busier. wait() tells
+// whether it had to sleep.
 class Barrier {
  public:
   explicit Barrier(int threads) : threads_(threads) {}
-  void wait();
+  bool wait();
 
  private:
   const int threads_;

@@ -248,3 +248,24 @@ def test_ten_thousand_calls_leave_no_memory_behind():
         run(cell, x).y.sum().backward()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 4000  # kilobytes
+
+
+@needs_core
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_threads_that_share_the_columns_of_a_step_change_no_bit(kind, batch):
+    """Few rows and many units: the threads divide the units between them."""
+    layer, x = getattr(ur, kind)(40, 170), torch.randn(9, batch, 40)
+    lengths = torch.tensor([9, 4, 1][:batch])
+    found, before = [], torch.get_num_threads()
+    try:
+        for number in (1, 2, 3, 5):
+            torch.set_num_threads(number)
+            layer.zero_grad()
+            y, _ = layer(x, lengths=lengths)
+            y.square().sum().backward()
+            found.append([y.detach(), *(p.grad.clone() for p in layer.parameters())])
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
