@@ -196,15 +196,63 @@ class GateByGate(ur.Cell):
         return (1 - z) * n + z * h
 
 
+def products(cell):
+    """The products of a rewritten step: those that wait for the state, and the others."""
+    step = rewrite(trace(cell, {}, torch.float32))
+    nodes = reachable([*step.states.values(), *step.outputs.values()])
+    found = [node for node in nodes if node.op == "matmul"]
+    looping = depending(nodes, [n for n in step.graph.nodes if n.op == "state"])
+    return [p for p in found if p in looping], [p for p in found if p not in looping]
+
+
 def test_products_are_split_and_joined():
     check(GateByGate(3, 4).double())
-    step = rewrite(trace(GateByGate(3, 4), {}, torch.float32))
-    products = [node for node in reachable(step.states.values()) if node.op == "matmul"]
-    looping = depending(
-        reachable(step.states.values()), [n for n in step.graph.nodes if n.op == "state"]
-    )
-    assert len([p for p in products if p in looping]) == 3
-    assert all(p.inputs[0].op != "concat" for p in products)
+    loop, before = products(GateByGate(3, 4))
+    assert [p.width for p in loop] == [8, 4]  # r and z by one product; r * h is another input
+    assert [p.width for p in before] == [12]
+    assert all(p.inputs[0].op != "concat" for p in (*loop, *before))
+
+
+class Mixed(GateByGate):
+    """Gates of x and h side by side, of h and x side by side, and of h alone; one that is not used."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.o = torch.nn.Linear(hidden_size + input_size, 3)
+        self.p = torch.nn.Linear(hidden_size, 3, bias=False)
+        self.q = torch.nn.Parameter(torch.randn(hidden_size, hidden_size))
+        self.s = torch.nn.Parameter(torch.randn(hidden_size, 2))
+
+    def step(self, x, h):
+        z = super().step(x, h)
+        o = self.o(torch.cat([h, x], -1)) * self.p(h)
+        h = z * o.sum(-1, keepdim=True) + (h @ self.q) * (h @ self.s).sum(-1, keepdim=True)
+        self.z(torch.cat([x, h], -1))
+        return h
+
+
+def test_parts_of_matrices_are_joined_with_matrices():
+    check(Mixed(3, 4).double())
+    loop, before = products(Mixed(3, 4))
+    assert sorted(p.width for p in loop) == [4, 6, 14]
+    assert [p.width for p in before] == [15]
+
+
+class Unused(ur.Cell):
+    """Two products that are joined, and after them one that nothing reads."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.a, self.b, self.z = (torch.nn.Linear(hidden_size, hidden_size) for _ in range(3))
+
+    def step(self, x, h):
+        new = self.a(h).sigmoid() * self.b(h)
+        self.z(h)
+        return new
+
+
+def test_a_product_that_nothing_reads():
+    check(Unused(4, 4).double())
 
 
 def branch(z, h, w):

@@ -15,7 +15,7 @@ from torch import fx
 from unrolled.engine.compile import SECTIONS, Program
 from unrolled.engine.formula import TWICE, Formula, apply
 from unrolled.engine.program import Gather, Instruction, Kernel, Operand, Product, Reduce, Ref, Temp
-from unrolled.engine.trace import Step
+from unrolled.engine.trace import Piece, Step
 
 LONGEST = 64
 """Longest formula that is written into another one, in characters."""
@@ -153,10 +153,17 @@ def parameters(step: Step) -> tuple[dict[int, str], list[str]]:
     for leaf, node in enumerate(output.args[0]):
         keep(leaf, _formula(node, known), node in known)
     first = len(names)
-    for place, (axis, leaves) in enumerate(step.joined):
-        told = ", ".join(names[leaf] for leaf in leaves)
+    for place, (axis, pieces) in enumerate(step.joined):
+        told = ", ".join(names[piece.leaf] + _bounds(piece) for piece in pieces)
         keep(first + place, f"cat([{told}], {axis})", plain=False)
     return names, made
+
+
+def _bounds(piece: Piece) -> str:
+    """Write which part of a matrix is meant."""
+    if piece.last is None:
+        return ""
+    return f"[{':, ' * piece.axis}{piece.first or ''}:{piece.last}]"
 
 
 def _formula(node: object, known: dict[fx.Node, str]) -> str:

@@ -1,24 +1,41 @@
 """Rewrite a traced step so that more of it leaves the loop and less stays in it."""
 
+import math
 from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from itertools import groupby
 
 from unrolled.engine.graph import POINTWISE, REDUCTIONS, Graph, Node, depending, reachable
-from unrolled.engine.trace import Step
+from unrolled.engine.trace import Joined, Piece, Step
+
+Pass = Callable[[Collection[Node]], tuple[Graph, dict[Node, Node]]]
+"""Builds all that some nodes need again, in a new graph: old node -> new node."""
 
 
-def rewrite(step: Step) -> Step:
+def rewrite(step: Step, *, join: bool = True) -> Step:
     """Build the step again with its products arranged for the loop.
 
     A product with rows of which only a part depends on the state, [x h] W, is split into
     x W_x + h W_h: the first leaves the loop. Products of the same rows with several matrices, as
     gates written one by one have, become one product with the matrices side by side. What only
     slices use is computed slice by slice, so that it meets the rest of its gate in one kernel.
+
+    Args:
+        step: A traced step.
+        join: Whether matrices may be put side by side, which takes a copy of them at each call.
     """
     roots = [*step.states.values(), *step.outputs.values(), *step.gates.values()]
-    graph = Graph()
-    built = _split(graph, roots)
-    graph, built, joined = _join(built, roots)
+    joined = list(step.joined)
+    passes: list[Pass] = [_split, _cut_slices]
+    if join:
+        # What will be split is joined first, in one piece; what can be joined is seen after that.
+        passes.insert(0, partial(_join, step, joined, _mixed))
+        passes.insert(2, partial(_join, step, joined, lambda product, looping: True))
+    graph, built = step.graph, {root: root for root in roots}
+    for go_on in passes:
+        graph, again = go_on(built.values())
+        built = {root: again[node] for root, node in built.items()}
     return Step(
         graph=graph,
         states={name: built[node] for name, node in step.states.items()},
@@ -30,47 +47,90 @@ def rewrite(step: Step) -> Step:
     )
 
 
-def _split(graph: Graph, roots: list[Node]) -> dict[Node, Node]:
-    """Split products by what of their rows depends on the state, and values by their slices."""
+def _looping(nodes: list[Node]) -> set[Node]:
+    """Those that depend on the state."""
+    return depending(nodes, [node for node in nodes if node.op == "state"])
+
+
+def _mixed(product: Node, looping: set[Node]) -> bool:
+    """Whether a part of a product's rows depends on the state, and a part does not."""
+    a = product.inputs[0]
+    return a.op == "concat" and len({part in looping for part in a.inputs}) == 2
+
+
+def _split(roots: Collection[Node]) -> tuple[Graph, dict[Node, Node]]:
+    """Split products by what of their rows depends on the state. A vector added leaves the loop too."""
+    graph = Graph()
     nodes = reachable(roots)
-    sliced = _only_sliced(nodes, roots)
-    looping = depending(nodes, [node for node in nodes if node.op == "state"])
+    looping = _looping(nodes)
+    biased = _biased(nodes, roots)
     built: dict[Node, Node] = {}
     for node in nodes:
-        a = node.inputs[0] if node.inputs else node
-        if node.op == "slice":
-            start, stop = node.attrs
-            built[node] = _cut(graph, a, start, stop, sliced, built)
-            continue
-        if (
-            node.op != "matmul"
-            or a.op != "concat"
-            or len({part in looping for part in a.inputs}) == 1
-        ):
+        product = node.inputs[0] if node in biased else node
+        if product.op != "matmul" or not _mixed(product, looping):
             built[node] = _copy(graph, node, built)
             continue
-        (transposed,) = node.attrs
-        total, start = graph.const(0), 0
-        for _, parts in groupby(a.inputs, looping.__contains__):
-            rows = graph.concat(built[part] for part in parts)
-            weight = graph.part(
-                built[node.inputs[1]], start, start + rows.width, transposed=transposed
-            )
-            total = graph.apply("add", total, graph.matmul(rows, weight, transposed=transposed))
+        (transposed,) = product.attrs
+        a, weight = product.inputs
+        parts, start = [], 0
+        for later, group in groupby(a.inputs, looping.__contains__):
+            rows = graph.concat(built[part] for part in group)
+            part = graph.part(built[weight], start, start + rows.width, transposed=transposed)
+            parts.append((later, graph.matmul(rows, part, transposed=transposed)))
             start += rows.width
+        parts.sort(key=lambda part: part[0])
+        total = parts[0][1]
+        if node in biased:
+            total = graph.apply("add", total, built[node.inputs[1]])
+        for _, part in parts[1:]:
+            total = graph.apply("add", total, part)
         built[node] = total
-    return built
+    return graph, built
 
 
-def _only_sliced(nodes: list[Node], roots: list[Node]) -> set[Node]:
+def _biased(nodes: list[Node], roots: Collection[Node]) -> dict[Node, Node]:
+    """Sums of a vector and a product of which nothing else is used: sum -> product."""
+    users: dict[Node, list[Node]] = defaultdict(list)
+    for node in nodes:
+        for source in node.inputs:
+            users[source].append(node)
+    return {
+        node: node.inputs[0]
+        for node in nodes
+        if _is_affine(node)
+        and node.inputs[1].width == node.width
+        and users[node.inputs[0]] == [node]
+        and node.inputs[0] not in roots
+    }
+
+
+def _is_affine(node: Node) -> bool:
+    return node.op == "add" and [source.op for source in node.inputs] == ["matmul", "once"]
+
+
+def _cut_slices(roots: Collection[Node]) -> tuple[Graph, dict[Node, Node]]:
+    """Build what only slices use slice by slice."""
+    graph = Graph()
+    nodes = reachable(roots)
+    sliced = _only_sliced(nodes, roots)
+    built: dict[Node, Node] = {}
+    for node in nodes:
+        if node.op == "slice":
+            start, stop = node.attrs
+            built[node] = _cut(graph, node.inputs[0], start, stop, sliced, built)
+        else:
+            built[node] = _copy(graph, node, built)
+    return graph, built
+
+
+def _only_sliced(nodes: list[Node], roots: Collection[Node]) -> set[Node]:
     """The element-wise values of which nothing but slices is used, in the end."""
     users: dict[Node, list[Node]] = defaultdict(list)
     found: set[Node] = set()
     for node in reversed(nodes):
-        affine = node.op == "add" and [i.op for i in node.inputs] == ["matmul", "once"]
         if (
             node.op in POINTWISE
-            and not affine  # a product and its bias stay one
+            and not _is_affine(node)  # a product and its bias stay one
             and node not in roots
             and all(user.op == "slice" or user in found for user in users[node])
         ):
@@ -96,36 +156,57 @@ def _cut(
 
 
 def _join(
-    built: dict[Node, Node], roots: list[Node]
-) -> tuple[Graph, dict[Node, Node], list[tuple[int, tuple[int, ...]]]]:
-    """Join products of the same rows."""
-    nodes = reachable(built[root] for root in roots)
+    step: Step,
+    joined: list[Joined],
+    suits: Callable[[Node, set[Node]], bool],
+    roots: Collection[Node],
+) -> tuple[Graph, dict[Node, Node]]:
+    """Join products of the same rows, where they suit; add to `joined` how their matrices are made."""
+    nodes = reachable(roots)
+    looping = _looping(nodes)
+    sums = {product: node for node, product in _biased(nodes, roots).items()}
     alike: dict[tuple[Node, bool], list[Node]] = defaultdict(list)
     for node in nodes:
-        if node.op == "matmul" and node.inputs[1].op == "once":
+        if node.op == "matmul" and suits(node, looping):
             alike[node.inputs[0], node.attrs[0]].append(node)
-    count = 1 + max((node.attrs[0] for node in nodes if node.op == "once"), default=-1)
     graph = Graph()
     again: dict[Node, Node] = {}
-    joined: list[tuple[int, tuple[int, ...]]] = []
+
+    def leaf(axis: int, weights: Sequence[Node], *shape: int) -> Node:
+        joined.append(Joined(axis, tuple(map(_piece, weights))))
+        place = len(step.plain) + len(joined) - 1
+        return graph.leaf("once", place, shape, width=math.prod(shape), rows=False)
+
     for node in nodes:
         group = alike.get((node.inputs[0], node.attrs[0]), []) if node.op == "matmul" else []
+        if node in again:
+            continue
         if len(group) < 2 or node not in group:
             again[node] = _copy(graph, node, again)
             continue
-        if node is group[0]:
-            (transposed,) = node.attrs
-            weights = [product.inputs[1] for product in group]
-            axis = 0 if transposed else 1
-            n, k = sum(product.width for product in group), node.inputs[0].width
-            shape = (n, k) if transposed else (k, n)
-            leaf = graph.leaf("once", count + len(joined), shape, width=n * k, rows=False)
-            joined.append((axis, tuple(weight.attrs[0] for weight in weights)))
-            whole, start = graph.matmul(again[node.inputs[0]], leaf, transposed=transposed), 0
-            for product in group:
-                again[product] = graph.slice(whole, start, start + product.width)
-                start += product.width
-    return graph, {node: again[copy] for node, copy in built.items() if copy in again}, joined
+        (transposed,) = node.attrs
+        n, k = sum(product.width for product in group), node.inputs[0].width
+        weights = [product.inputs[1] for product in group]
+        weight = leaf(0, weights, n, k) if transposed else leaf(1, weights, k, n)
+        whole, start = graph.matmul(again[node.inputs[0]], weight, transposed=transposed), 0
+        biased = all(product in sums for product in group)
+        if biased:
+            bias = leaf(0, [sums[product].inputs[1] for product in group], n)
+            whole = graph.apply("add", whole, bias)
+        for product in group:
+            part = graph.slice(whole, start, start + product.width)
+            again[product] = again[sums[product] if biased else product] = part
+            start += product.width
+    return graph, again
+
+
+def _piece(weight: Node) -> Piece:
+    """Say what a matrix is: a leaf, or a part of one."""
+    if weight.op != "part":
+        return Piece(weight.attrs[0])
+    first, last, transposed, _ = weight.attrs
+    source = weight.inputs[0]
+    return Piece(source.attrs[0], 1 if transposed else 0, first, last)
 
 
 def _copy(graph: Graph, node: Node, built: dict[Node, Node]) -> Node:

@@ -6,10 +6,10 @@ derivative left to autograd; the rest is written into a :class:`~unrolled.engine
 cannot be said there is declined with a reason, and the reference engine runs the cell.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -32,6 +32,31 @@ BATCH_HINT = 7919
 """A batch nobody has, so that a size that equals it by chance is not taken for it."""
 
 
+class Piece(NamedTuple):
+    """A ``once`` leaf, or of a matrix what lies between `first` and `last` along an axis."""
+
+    leaf: int
+    axis: int = 0
+    first: int = 0
+    last: int | None = None
+
+
+class Joined(NamedTuple):
+    """Matrices put side by side along an axis."""
+
+    axis: int
+    pieces: tuple[Piece, ...]
+
+    def make(self, values: Sequence[Tensor]) -> Tensor:
+        """Join them, given what the leaves hold."""
+        parts = []
+        for leaf, axis, first, last in self.pieces:
+            whole = values[leaf]
+            stop = whole.shape[axis] if last is None else last
+            parts.append(whole.narrow(axis, first, stop - first))
+        return torch.cat(parts, self.axis)
+
+
 @dataclass
 class Step:
     """A traced step.
@@ -52,8 +77,8 @@ class Step:
     gates: dict[str, Node]
     once: fx.GraphModule
     named: list[str]
-    joined: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
-    """Further ``once`` leaves: (axis, leaves) joined along the axis."""
+    joined: list[Joined] = field(default_factory=list)
+    """Further ``once`` leaves, each made of those before it."""
 
     @property
     def count(self) -> int:
@@ -87,8 +112,8 @@ class Step:
                 values = list(self.once(*(tensors[name] for name in self.named)))
             else:
                 values = [tensors[name] for name in self.plain if name]
-        for axis, leaves in self.joined:
-            values.append(torch.cat([values[leaf] for leaf in leaves], axis))
+        for matrices in self.joined:
+            values.append(matrices.make(values))
         return values
 
 
