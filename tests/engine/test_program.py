@@ -6,6 +6,7 @@ from cases import TRACED
 from test_graph import FORMULAS, Formula, GateByGate
 
 import unrolled as ur
+from unrolled import cells
 from unrolled.engine import run
 from unrolled.engine.compile import Program, build
 from unrolled.engine.interpret import ATEN, COMPARISONS
@@ -182,3 +183,22 @@ def test_formulas(name):
 
 def test_gate_by_gate():
     check(GateByGate(3, 4).double())
+
+
+def copies(cell):
+    """Where values are copied in the loops of a cell's program: kernels of copies alone, and others."""
+    step = rewrite(trace(cell, {}, torch.float32))
+    program = build(step, [cell.state_names[0]], differentiate=True)
+    kernels = [
+        [op.name == "copy" for op in i.ops]
+        for name in ("loop", "back_loop")
+        for i in program.sections[name]
+        if isinstance(i, Kernel)
+    ]
+    return sum(all(kernel) for kernel in kernels), sum(map(sum, kernels))
+
+
+def test_values_are_written_where_they_are_read():
+    assert copies(GateByGate(3, 4)) == (0, 0)  # r and z stand side by side, and beside n
+    assert copies(cells.LSTM(3, 4)) == (0, 0)
+    assert copies(cells.GRU(3, 4)) == (0, 2)  # n r stands in the place of n, beside r and z again

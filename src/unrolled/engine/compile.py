@@ -7,7 +7,6 @@ from unrolled.engine.graph import Node
 from unrolled.engine.lower import Declined
 from unrolled.engine.partition import Partition, Section, partition
 from unrolled.engine.program import (
-    UNSCHEDULED,
     Gather,
     Instruction,
     Kernel,
@@ -17,8 +16,8 @@ from unrolled.engine.program import (
     first_write,
     last_read,
     redirect,
-    schedule,
 )
+from unrolled.engine.schedule import UNSCHEDULED, schedule
 from unrolled.engine.trace import Step
 
 SECTIONS = ("before", "loop", "after", "back_before", "back_loop", "back_after")

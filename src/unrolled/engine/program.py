@@ -1,4 +1,4 @@
-"""Schedule the sections of a partition into instructions that an engine runs on a block of rows.
+"""Instructions that an engine runs on a block of rows, and the memory that they read and write.
 
 An instruction is a product of rows with a matrix, an element-wise kernel over rows of one width, or
 a reduction of rows. A kernel's values that nothing else reads never touch memory; everything else
@@ -6,12 +6,11 @@ lies in arrays. A concatenation is an array whose parts are written where they b
 offset: neither is ever copied.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from unrolled.engine.graph import POINTWISE, REDUCTIONS, Node
-from unrolled.engine.lower import Declined
+from unrolled.engine.graph import Node
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,6 @@ class Gather:
 
 Instruction = Kernel | Product | Reduce | Gather
 
-UNSCHEDULED = {"slice", "concat", "expand", "part", "place", "outer", "total"}
-"""Nodes that are places in memory, or gathered when all rows are done."""
-
 
 def last_read(instructions: Sequence[Instruction], array: int) -> tuple[int, int]:
     """Instruction, and operation within it, that is the last to read an array."""
@@ -184,221 +180,3 @@ class Memory:
                     else base._replace(column=base.column + node.attrs[0], spread=node.width == 1)
                 )
         return None
-
-
-def schedule(
-    nodes: Sequence[Node], memory: Memory, targets: Mapping[Node, Ref]
-) -> list[Instruction]:
-    """Order the nodes of a section into instructions.
-
-    Args:
-        nodes: What to compute, inputs first.
-        memory: Gets scratch arrays, and where each value comes to lie.
-        targets: Where values must lie that others read.
-    """
-    planner = _Planner(nodes, memory, targets)
-    planner.run()
-    return planner.instructions
-
-
-class _Planner:
-    def __init__(self, nodes: Sequence[Node], memory: Memory, targets: Mapping[Node, Ref]) -> None:
-        self.memory = memory
-        self.targets = dict(targets)
-        self.instructions: list[Instruction] = []
-        self.copies: list[tuple[Node, Ref]] = []
-        self.readers: dict[Node, set[Node]] = {}
-        self.waiting = [n for n in nodes if n.inputs and n.op not in UNSCHEDULED]
-        self.biased = self._biased()
-        for node in self.waiting:
-            for source in node.inputs:
-                self._read(source, node)
-        for node in nodes:
-            if node.op == "concat" and node.rows and (node in self.readers or node in targets):
-                self._place(node)
-
-    def _read(self, source: Node, reader: Node) -> None:
-        self.readers.setdefault(source, set()).add(reader)
-        if source.op in ("slice", "expand") and source not in self.memory.where:
-            self._read(source.inputs[0], reader)
-
-    def _biased(self) -> dict[Node, Node]:
-        """Products whose only use is to have a vector added: product -> sum."""
-        users: dict[Node, list[Node]] = {}
-        for node in self.waiting:
-            for source in node.inputs:
-                users.setdefault(source, []).append(node)
-        found = {}
-        for product, readers in users.items():
-            (reader, *others) = readers
-            if (
-                product.op == "matmul"
-                and not others
-                and reader.op == "add"
-                and product not in self.targets
-            ):
-                other = reader.inputs[1] if reader.inputs[0] is product else reader.inputs[0]
-                if (
-                    other.op == "once"
-                    and other.width == product.width
-                    and reader.inputs[0] is product
-                ):
-                    found[product] = reader
-        self.waiting = [n for n in self.waiting if n not in found.values()]
-        return found
-
-    def _place(self, concat: Node) -> None:
-        """Give a concatenation its array, and its parts their places in it."""
-        if concat in self.memory.where:
-            return
-        whole = self.targets.get(concat) or self.memory.new(
-            f"%{concat.number}", "scratch", concat.width
-        )
-        self.memory.where[concat] = whole
-        column = whole.column
-        for part in concat.inputs:
-            place = whole._replace(column=column)
-            column += part.width
-            if part in self.targets or part not in self.waiting:
-                self.copies.append((part, place))
-                self.readers.setdefault(part, set()).add(concat)
-            else:
-                self.targets[part] = place
-
-    def run(self) -> None:
-        self._copy_ready()
-        while self.waiting:
-            kernel = self._kernel()
-            if kernel:
-                self._emit_kernel(kernel)
-            else:
-                node = next(
-                    (n for n in self.waiting if n.op not in POINTWISE and self._ready(n)), None
-                )
-                if node is None:
-                    raise Declined(f"its step cannot be ordered into instructions: {self.waiting}")
-                self._emit(node)
-            self._copy_ready()
-
-    def _ready(self, node: Node, group: Iterable[Node] = ()) -> bool:
-        return all(self._at_hand(source, group) for source in node.inputs)
-
-    def _at_hand(self, node: Node, group: Iterable[Node]) -> bool:
-        if node in group or self.memory.find(node) is not None:
-            return node.op != "concat" or self._whole(node)
-        return node.op == "expand" and self._at_hand(node.inputs[0], group)
-
-    def _whole(self, concat: Node) -> bool:
-        """Whether all parts of a concatenation have been written."""
-        unwritten = {part for part, _ in self.copies}
-        return all(part not in self.waiting and part not in unwritten for part in concat.inputs)
-
-    def _kernel(self) -> list[Node]:
-        """The element-wise nodes of one width that can be computed now."""
-        group: dict[Node, None] = {}
-        width = None
-        for node in self.waiting:
-            if node.op in POINTWISE and width in (None, node.width) and self._ready(node, group):
-                width = node.width
-                group[node] = None
-        return list(group)
-
-    def _emit_kernel(self, group: list[Node]) -> None:
-        members = set(group)
-        temps: dict[Node, Temp] = {}
-        last_use = {s: place for place, n in enumerate(group) for s in self._sources(n)}
-        free: list[Temp] = []
-        ops, count = [], 0
-        for place, node in enumerate(group):
-            inputs = tuple(self._operand(source, temps) for source in node.inputs)
-            for source in set(self._sources(node)):
-                if source in temps and last_use[source] == place:
-                    free.append(temps[source])
-            outside = self.readers.get(node, set()) - members
-            if node in self.targets or outside:
-                out: Ref | Temp = self.targets.get(node) or self.memory.new(
-                    f"%{node.number}", "scratch", node.width
-                )
-                self.memory.where[node] = out
-            else:
-                out = free.pop() if free else Temp(count)
-                count += out == Temp(count)
-                temps[node] = out
-            ops.append(Op(node.op, out, inputs))
-        self.instructions.append(Kernel(group[0].width, tuple(ops)))
-        self.waiting = [n for n in self.waiting if n not in members]
-
-    def _sources(self, node: Node) -> list[Node]:
-        """The inputs of a node, seen through repetitions."""
-        found = []
-        for source in node.inputs:
-            while source.op == "expand" and source not in self.memory.where:
-                source = source.inputs[0]
-            found.append(source)
-        return found
-
-    def _operand(self, node: Node, temps: Mapping[Node, Temp]) -> Operand:
-        while node.op == "expand" and node not in self.memory.where:
-            node = node.inputs[0]
-        if node in temps:
-            return temps[node]
-        found = self.memory.find(node)
-        assert found is not None
-        return found
-
-    def _emit(self, node: Node) -> None:
-        result = self.biased.get(node, node)
-        out = self.targets.get(result) or self.memory.new(
-            f"%{result.number}", "scratch", result.width
-        )
-        a = self._array(node.inputs[0])
-        if node.op == "matmul":
-            weight, offset = node.inputs[1], 0
-            stride = weight.attrs[-1][-1]
-            if weight.op == "part":
-                first, _, columns, _ = weight.attrs
-                weight = weight.inputs[0]
-                stride = weight.attrs[-1][-1]
-                offset = first if columns else first * stride
-            bias = self.memory.find(result.inputs[1]) if result is not node else None
-            self.instructions.append(
-                Product(
-                    out,
-                    a,
-                    self.memory.where[weight].array,
-                    offset,
-                    stride,
-                    node.attrs[0],
-                    node.inputs[0].width,
-                    node.width,
-                    bias if isinstance(bias, Ref) else None,
-                )
-            )
-        elif node.op in REDUCTIONS:
-            self.instructions.append(Reduce(node.op, out, a, node.inputs[0].width))
-        else:
-            raise Declined(f"the engine has no instruction for {node.op}")
-        self.memory.where[result] = out
-        self.waiting.remove(node)
-
-    def _array(self, node: Node) -> Ref:
-        """Where the rows of a product or reduction lie; constants and repetitions are written out."""
-        found = self.memory.find(node)
-        if isinstance(found, Ref) and (not found.spread or node.width == 1):
-            return found
-        assert found is not None
-        out = self.memory.new(f"%{node.number}", "scratch", node.width)
-        self.instructions.append(Kernel(node.width, (Op("copy", out, (found,)),)))
-        self.memory.where[node] = out
-        return out
-
-    def _copy_ready(self) -> None:
-        """Write the parts of concatenations that come from elsewhere."""
-        still = []
-        for part, place in self.copies:
-            if part not in self.waiting and self._at_hand(part, ()):
-                operand = self._operand(part, {})
-                self.instructions.append(Kernel(part.width, (Op("copy", place, (operand,)),)))
-            else:
-                still.append((part, place))
-        self.copies = still
