@@ -101,3 +101,27 @@ def test_help_imports_neither_torch_nor_matplotlib():
         "print([n for n in ('torch', 'matplotlib', 'sklearn') if n in sys.modules], file=sys.stderr)",
     )
     assert done.err.splitlines()[-1] == "[]"
+
+
+@pytest.mark.skipif(not native.available(), reason="the core is not built")
+@pytest.mark.parametrize(
+    ("optimizer", "said"),
+    [("adam", "whole in the native core."), ("adadelta", "since adadelta is left to torch.")],
+)
+def test_of_a_model_it_tells_how_training_steps_are_made(cli, tmp_path, optimizer, said):  # noqa: F811
+    text = tmp_path / "text.txt"
+    text.write_text("abcabcab" * 40)
+    settings = {"steps": 1, "hidden": 4, "batch_size": 2, "window": 5, "optimizer": optimizer}
+    ur.train("generate", str(text), out=tmp_path / "run", sample_length=0, **settings)
+    done = cli("explain", tmp_path / "run")
+    assert done.code == 0
+    assert done.out.endswith(f"{said}\n")
+    assert "LanguageModel: 1 cells" in done.out
+    found = json.loads(cli("explain", tmp_path / "run", "--json").out)["training_steps"]
+    assert found["whole"] == (found["reason"] is None) == (optimizer == "adam")
+
+
+def test_a_directory_without_a_model_is_said(cli, tmp_path):  # noqa: F811
+    done = cli("explain", tmp_path)
+    assert done.code == 2
+    assert str(tmp_path) in done.err

@@ -1,6 +1,7 @@
 """``unrolled explain``."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,7 +14,8 @@ def explain(
     cell: Annotated[
         str,
         typer.Argument(
-            metavar="CELL", help="rnn, lstm, gru, or your own as module:Class or path.py:Class."
+            metavar="CELL|MODEL",
+            help="rnn, lstm, gru, your own as module:Class or path.py:Class, or a model directory.",
         ),
     ],
     input_size: Annotated[int, typer.Option(min=1, help="Width of the input.")] = 128,
@@ -30,9 +32,21 @@ def explain(
             metavar="NAME=WIDTH", help="Width of a further input of the cell; 1 if left out."
         ),
     ] = None,
+    own: Annotated[
+        str | None,
+        typer.Option(
+            "--cell", metavar="CELL", help="The cell of a model that has one of your own."
+        ),
+    ] = None,
     json: console.Json = False,
 ) -> None:
-    """Show what leaves a cell's time loop, what stays in it, which engine runs it, and why."""
+    """Show what leaves a cell's time loop, what stays in it, which engine runs it, and why.
+
+    Of a model it is told of each of its cells, and how a training step is made.
+    """
+    if Path(cell).is_dir():
+        _explain_model(cell, own, json=json)
+        return
     widths = dict(map(_width, extra or []))
 
     import torch
@@ -47,6 +61,23 @@ def explain(
         console.print_json(found.to_dict())
     else:
         print(found)
+
+
+def _explain_model(directory: str, own: str | None, *, json: bool) -> None:
+    from unrolled.checkpoint.load import load
+    from unrolled.inspect import cells
+    from unrolled.train.whole import through_torch
+
+    trained = load(directory, cell=own)
+    found = cells.explain(trained.model)
+    reason = through_torch(trained.task, trained.model, trained.settings.training)
+    if json:
+        steps: dict[str, Any] = {"whole": reason is None, "reason": reason}
+        console.print_json({**found.to_dict(), "training_steps": steps})
+        return
+    print(found)
+    said = f"through torch, since {reason}" if reason else "whole in the native core"
+    print(f"\nTraining steps of this model are made {said}.")
 
 
 def _width(text: str) -> tuple[str, int]:

@@ -103,6 +103,19 @@ def whole_step(
     """
     if group.world > 1:
         raise Declined("gradients are averaged over processes")
+    return WholeStep(_chain(task, model, training), optimizer, training)
+
+
+def through_torch(task: Task, model: nn.Module, training: TrainingSettings) -> str | None:
+    """Why one process makes the steps of torch's operations; ``None`` where the core makes them whole."""
+    try:
+        _chain(task, model, training)
+    except Declined as reason:
+        return str(reason)
+    return None
+
+
+def _chain(task: Task, model: nn.Module, training: TrainingSettings) -> Chain:
     if training.optimizer not in MEMORY:
         raise Declined(f"{training.optimizer} is left to torch")
-    return WholeStep(task.chain(model), optimizer, training)
+    return task.chain(model)
