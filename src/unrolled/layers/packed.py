@@ -15,17 +15,17 @@ class Unpacked:
         x: (T, B, I), zero past a row's end.
         lengths: Steps of each row (B,).
         packed: What it was made from.
-        places: Step and row of each of the N packed rows, (N,) each.
+        places: Of each of the N packed rows its place among T * B (N,).
     """
 
     x: Tensor
     lengths: Tensor
     packed: PackedSequence
-    places: tuple[Tensor, Tensor]
+    places: Tensor
 
     def pack(self, y: Tensor) -> PackedSequence:
         """Pack (T, B, n) as the input was."""
-        return self.packed._replace(data=y[self.places])
+        return self.packed._replace(data=y.flatten(0, 1).index_select(0, self.places))
 
 
 def unpack(packed: PackedSequence) -> Unpacked:
@@ -38,5 +38,6 @@ def unpack(packed: PackedSequence) -> Unpacked:
     if order is not None:
         row = order[row]
         lengths = lengths.index_copy(0, order.to(lengths.device), lengths)
-    x = data.new_zeros(steps, batch, *data.shape[1:]).index_put((time, row), data)
-    return Unpacked(x, lengths, packed, (time, row))
+    places = time * batch + row
+    x = data.new_zeros(steps * batch, *data.shape[1:]).index_copy(0, places, data)
+    return Unpacked(x.unflatten(0, (steps, batch)), lengths, packed, places)
