@@ -16,6 +16,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import unrolled as ur
+from unrolled.engine import native
 from unrolled.engine.randomness import counter
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
@@ -354,6 +355,61 @@ class TestCompilers:
         program = torch.export.export(ours.eval(), (X,), dynamic_shapes=shapes, strict=strict)
         more = torch.randn(7, 3, 2, dtype=torch.float64)
         same(parts(program.module()(more)), parts(ours(more)))
+
+    def test_the_loop_stays_one_operation(self, kind):
+        _, ours = pair(kind, 2, 4, 2, bidirectional=True)
+        counted = []
+
+        def backend(graph, _):
+            loop = torch.ops.unrolled.loop_forward
+            counted.append(sum(node.target is loop for node in graph.graph.nodes))
+            return graph.forward
+
+        run = torch.compile(ours, fullgraph=True, backend=backend)
+        for steps, rows in ((4, 3), (5, 2), (7, 6), (9, 5)):
+            x = torch.randn(steps, rows, 2, dtype=torch.float64)
+            same(parts(run(x)), parts(ours(x)), 0)
+        assert counted == [4] * (
+            2 if native.available() else 0
+        )  # at first for one shape, then for all
+
+    def test_gradients_and_lengths_of_a_compiled_layer(self, kind):
+        _, ours = pair(kind, 2, 4, 2, bidirectional=True)
+        run = torch.compile(ours, fullgraph=True, backend="aot_eager", dynamic=True)
+        for lengths in (None, torch.tensor([2, 4, 0]), torch.tensor([0, 0, 0])):
+            outcomes = []
+            for layer in (ours, run):
+                x = X.clone().requires_grad_()
+                results = parts(layer(x, lengths=lengths))
+                outcomes.append([*results, *gradients(results, [x, *ours.parameters()])])
+            same(*outcomes)
+
+    def test_transforms_inside_and_around(self, kind):
+        _, ours = pair(kind, 2, 4)
+        ones = torch.ones_like(X)
+
+        def tangent(x):
+            return jvp(lambda x: ours(x)[0], (x,), (ones,))[1]
+
+        def rows(x):
+            return vmap(lambda x: ours(x)[0], in_dims=1, out_dims=1)(x)
+
+        for function in (tangent, rows):
+            run = torch.compile(function, fullgraph=True, backend="eager")
+            same([run(X)], [function(X)])
+        run = torch.compile(lambda x: ours(x)[0], fullgraph=True, backend="eager")
+        run(X)
+        with forward_ad.dual_level(), pytest.raises(RuntimeError, match="forward-mode"):
+            run(forward_ad.make_dual(X, ones))
+
+    def test_second_derivatives_of_a_compiled_layer(self, kind):
+        _, ours = pair(kind, 2, 4)
+        outcomes = []
+        for layer in (ours, torch.compile(ours, fullgraph=True, backend="eager")):
+            x = X.clone().requires_grad_()
+            (first,) = torch.autograd.grad(layer(x)[0].square().sum(), x, create_graph=True)
+            outcomes.append(torch.autograd.grad(first.square().sum(), [x, *ours.parameters()]))
+        same(*outcomes)
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")

@@ -5,7 +5,7 @@ runs over time. B rows, I inputs, H hidden units.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +22,24 @@ class StandardCell(Cell):
     """The class of torch.nn that this one stands for."""
 
     weight_ih: Tensor
+    nonlinearity: Any = None
+    proj_size: int = 0
 
     @property
     def signature(self) -> tuple[Any, ...] | None:
         """All that a trace may see of this cell, where it is none of a class derived from ours."""
         if type(self) not in (RNNCell, LSTMCell, GRUCell):
             return None
-        plain = vars(self)
-        kind = plain.get("nonlinearity"), plain.get("proj_size")
-        return type(self), plain["input_size"], plain["hidden_size"], plain["bias"], *kind
+        kind = self.nonlinearity, self.proj_size
+        return type(self), self.input_size, self.hidden_size, self.bias, *kind
+
+    @classmethod
+    def rebuilt(cls, signature: tuple[Any, ...]) -> Self:
+        """Build a cell of a signature, with parameters that have no values."""
+        _, *sizes, nonlinearity, proj_size = signature
+        own: dict[str, Any] = {"nonlinearity": nonlinearity} if nonlinearity else {}
+        own |= {"proj_size": proj_size} if proj_size else {}
+        return cls(*sizes, **own, device="meta")  # pyright: ignore[reportCallIssue]
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: ANN401
         """Run one step.
@@ -137,7 +146,6 @@ class LSTMCell(StandardCell, nn.LSTMCell):
 
     peer = nn.LSTMCell
     state_names = ("h", "c")
-    proj_size = 0
 
     def __init__(
         self,

@@ -90,10 +90,15 @@ class Cell(nn.Module):
         """What stands for this cell among compiled ones; ``None``: all its attributes and shapes."""
         return None
 
+    @classmethod
+    def rebuilt(cls, signature: tuple[Any, ...]) -> Self:
+        """Build a cell of a signature, with parameters that have no values."""
+        raise NotImplementedError(f"{cls.__name__} has a signature, but does not say what it means")
+
     def gate(self, name: str, value: Tensor) -> Tensor:
         """Name a value for the inspectors; gives it back unchanged."""
         # torch.compile cannot read a context variable: what it compiles records no gates.
-        gates = None if torch.compiler.is_compiling() else _recorder.get()
+        gates = None if torch.compiler.is_dynamo_compiling() else _recorder.get()
         if gates is not None:
             gates[name] = value
         return value

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unrolled.engine import native, reference
+from unrolled.engine.capture import captured
 from unrolled.engine.cell import Cell, bind
 from unrolled.engine.check import check_input, check_lengths, complete_extras, complete_states
 from unrolled.engine.lower import Declined
@@ -50,6 +51,11 @@ def engine_asked() -> str:
     return _asked.get() or _known(os.environ.get("UNROLLED_ENGINE") or "native")
 
 
+@torch.compiler.assume_constant_result
+def _asks_native() -> bool:
+    return engine_asked() == "native"
+
+
 def _known(name: str) -> str:
     if name not in ENGINES:
         raise InputError(f"no engine {name!r}; the engines are {', '.join(ENGINES)}")
@@ -68,7 +74,12 @@ def run(
     parameters: Mapping[str, Tensor] | None = None,
 ) -> Outputs:
     """Run a cell over a sequence in the engine that suits: see :func:`unrolled.engine.reference.run`."""
-    if not torch.compiler.is_compiling() and engine_asked() == "native":
+    if torch.compiler.is_compiling():
+        if _asks_native():
+            found = captured(cell, x, states, lengths, extras, reverse, keep, parameters)
+            if found is not None:
+                return found
+    elif engine_asked() == "native":
         check_input(cell, x)
         try:
             return _native(cell, x, states, lengths, extras, reverse, keep, parameters)

@@ -6,6 +6,7 @@ step t - 1, with no padding between them. N is the number of rows in all steps t
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -59,6 +60,7 @@ class Compiled:
         keep: bool = False,
     ) -> None:
         self.step = rewrite(trace(cell, extras, dtype))
+        self.cell_name = type(cell).__name__
         self.dtype = dtype
         names = self.step.states | self.step.outputs | self.step.gates
         self.wanted = [first, *(name for name in names if keep and name != first)]
@@ -66,6 +68,17 @@ class Compiled:
         self.state_names = list(cell.state_names)
         self.widths = [self.step.states[name].width for name in self.state_names]
         self._training: dict[tuple[bool, ...], Plan] = {}
+
+    @cached_property
+    def name(self) -> str:
+        """The cell's name and a hash of all that a run computes: the same in every process."""
+        step = self.step
+        nodes = [(n.op, [i.number for i in n.inputs], n.width, n.attrs) for n in step.graph.nodes]
+        roots = [[*r.items()] for r in (step.states, step.outputs, step.gates)]
+        places = [[(name, node.number) for name, node in root] for root in roots]
+        told = (self.inputs, self.wanted, self.state_names, self.dtype, nodes, places)
+        content = repr((told, step.once.code, step.joined)).encode()
+        return f"{self.cell_name}-{sha256(content).hexdigest()[:32]}"
 
     @cached_property
     def inference(self) -> "Plan":
@@ -187,6 +200,9 @@ class Plan:
         ]
         self.engine = _native.Engine(code, numbers, roles, compiled.dtype == torch.float64)
         self.state_arrays = set(program.states.values())
+        self.state_of = {
+            program.states[name]: place for place, name in enumerate(compiled.state_names)
+        }
         self.results = [(index, arrays[index].width) for index in results]
         self.gradients = [index >= 0 for index in (*roles[5], *roles[6])]
 
@@ -197,8 +213,13 @@ class Plan:
         states: Sequence[Tensor | None],
         constants: Sequence[Tensor],
         bfloat16: bool,
+        *,
+        into: Tensor | None = None,
     ) -> tuple[tuple[Tensor, ...], Any]:
-        """Run the forward pass: the results and last states, and what the backward pass needs."""
+        """Run the forward pass: the results and last states, and what the backward pass needs.
+
+        With `into`, what the backward pass needs goes there.
+        """
         x = inputs[0]
         batch, n, shape = packing.batch, packing.rows, packing.shape
         inputs = [t.contiguous() for t in inputs]
@@ -207,37 +228,62 @@ class Plan:
         made: dict[int, Tensor] = {}
         for index, width in self.results:
             if index not in made:
-                ahead = batch if index in self.state_arrays else 0
-                made[index] = x.new_empty(ahead + n, width)
+                ahead = _ahead(batch, width) if index in self.state_arrays else 0
+                made[index] = x.new_empty(ahead + n * width)[ahead:]
         last = [x.new_empty(batch, width) for width in self.compiled.widths]
         at = [
             *(t.data_ptr() for t in inputs),
             *(0 if t is None else t.data_ptr() for t in states),
             *(t.data_ptr() for t in constants),
-            *(made[index].data_ptr() for index, _ in self.results),
+            *self._addresses([made[index] for index, _ in self.results], batch),
             *(t.data_ptr() for t in last),
         ]
-        saved = self.engine.forward(
-            *packing.geometry, packing.last_address, at, torch.get_num_threads(), bfloat16
-        )
-        results = []
-        for index, width in self.results:
-            whole = made[index]
-            part = whole[batch:] if index in self.state_arrays else whole
-            results.append(part.view(*shape, width))
+        call = (*packing.geometry, packing.last_address, at, torch.get_num_threads(), bfloat16)
+        if into is None:
+            saved = self.engine.forward(*call)
+        else:
+            saved = self.engine.forward_with(None, into.data_ptr(), *call)
+        results = [made[index].view(*shape, width) for index, width in self.results]
         return (*results, *last), saved
+
+    def _addresses(self, results: Sequence[Tensor], batch: int) -> list[int]:
+        """Where results begin: those that are states with the B initial rows, which stand before."""
+        size = results[0].element_size()
+        return [
+            t.data_ptr() - batch * width * size * (index in self.state_arrays)
+            for t, (index, width) in zip(results, self.results, strict=True)
+        ]
+
+    def _with_initial(
+        self, results: Sequence[Tensor], states: Sequence[Tensor | None], batch: int
+    ) -> list[Tensor]:
+        """Put the initial states before results that came without them, as copies do."""
+        found = [*results]
+        for place, (index, width) in enumerate(self.results):
+            result = results[place]
+            if index in self.state_arrays and result.storage_offset() < batch * width:
+                state = states[self.state_of[index]]
+                whole = result.new_zeros(batch + result.numel() // width, width)
+                whole[batch:] = result.reshape(-1, width)
+                if state is not None:
+                    whole[:batch] = state
+                found[place] = whole[batch:]
+        return found
 
     def backward(
         self,
         packing: Packing,
         given: Sequence[Tensor | None],
         results: Sequence[Tensor],
-        saved: Any,  # noqa: ANN401
+        saved: int,
         grads: Sequence[Tensor | None],
         states_need: Sequence[bool],
         bfloat16: bool,
     ) -> list[Tensor | None]:
-        """Run the backward pass: the gradient of everything given."""
+        """Run the backward pass: the gradient of everything given.
+
+        `saved` is where what the forward pass saved lies.
+        """
         compiled = self.compiled
         many, count = len(compiled.inputs), len(compiled.state_names)
         inputs, constants = given[:many], given[many + count :]
@@ -250,28 +296,28 @@ class Plan:
             for t, needed in zip((*given_rows, *given_constants), self.gradients, strict=True)
         ]
         x, batch = given_rows[0], packing.batch
+        results = self._with_initial(results, given[many : many + count], batch)
         initial = [
             x.new_empty(batch, width) if needed else None
             for width, needed in zip(compiled.widths, states_need, strict=True)
         ]
-        size = x.element_size()
         at = [
             *(t.data_ptr() for t in given_rows),
             *(t.data_ptr() for t in given_constants),
-            *(
-                t.data_ptr() - batch * width * size * (index in self.state_arrays)
-                for t, (index, width) in zip(results, self.results, strict=True)
-            ),
+            *self._addresses(results, batch),
             *(0 if t is None else t.data_ptr() for t in grads[:wanted]),
             *(0 if t is None else t.data_ptr() for t in grads[wanted:]),
             *(0 if t is None else t.data_ptr() for t in new[:many]),
             *(0 if t is None else t.data_ptr() for t in initial),
             *(0 if t is None else t.data_ptr() for t in new[many:]),
         ]
-        self.engine.backward(
-            saved.address, *packing.geometry, at, torch.get_num_threads(), bfloat16
-        )
+        self.engine.backward(saved, *packing.geometry, at, torch.get_num_threads(), bfloat16)
         return [*new[:many], *initial, *new[many:]]
+
+
+def _ahead(batch: int, width: int) -> int:
+    """Numbers before the values of a state, the initial ones; values begin at a cache line."""
+    return (batch * width + 15) // 16 * 16
 
 
 class _Loop(torch.autograd.Function):
@@ -306,7 +352,7 @@ class _Loop(torch.autograd.Function):
         many = len(plan.compiled.inputs)
         states_need = ctx.needs_input_grad[3 + many : 3 + many + len(plan.compiled.state_names)]
         found = plan.backward(
-            ctx.packing, given, results, ctx.saved, grads, states_need, ctx.bfloat16
+            ctx.packing, given, results, ctx.saved.address, grads, states_need, ctx.bfloat16
         )
         return None, None, None, *found
 
@@ -318,7 +364,13 @@ def _twice(
     grads: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
     """The gradient as torch operations, where its own derivative is wanted."""
-    results = plan.compiled.interpret(packing, given)
+    return differentiate(plan.compiled.interpret(packing, given), given, grads)
+
+
+def differentiate(
+    results: Sequence[Tensor], given: Sequence[Tensor | None], grads: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """Give the gradients of `given`, themselves differentiable; ``None`` where there is none."""
     pairs = [
         (r, g) for r, g in zip(results, grads, strict=True) if g is not None and r.requires_grad
     ]

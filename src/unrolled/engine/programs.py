@@ -15,6 +15,31 @@ _tracing = Lock()  # torch traces one thing at a time
 _compiled: dict[Any, "Compiled | Declined"] = {}
 MOST_COMPILED = 256
 """Programs kept; the oldest goes first."""
+_published: dict[str, Compiled] = {}
+
+
+def publish(plan: Compiled) -> str:
+    """Keep a program for graphs of torch's compilers, which know it by name, and give the name."""
+    return _published.setdefault(plan.name, plan).name
+
+
+def named(name: str) -> Compiled:
+    """Find the program of a name, whichever cell it was compiled for.
+
+    Raises:
+        RuntimeError: If no such program was compiled in this process.
+    """
+    found = _published.get(name)
+    if found is None:
+        plans = [plan for plan in [*_compiled.values()] if isinstance(plan, Compiled)]
+        found = next((plan for plan in plans if plan.name == name), None)
+        if found is None:
+            raise RuntimeError(
+                f"the program {name!r} was not compiled in this process; build the module that it "
+                "was exported from and run it once on an input of the same dtype"
+            )
+        _published[name] = found
+    return found
 
 
 def compiled(
