@@ -7,7 +7,7 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 
 # About 90 seconds on 2 cores.
-DEMO := --hidden 128 --steps 1200 --lr 0.01 --schedule cosine --warmup 50 --evaluate-every 150
+DEMO := --hidden 256 --steps 2400 --lr 0.005 --schedule cosine --warmup 100 --evaluate-every 300
 
 VENV := .venv
 BIN := $(VENV)/bin
