@@ -162,6 +162,7 @@ FORMULAS = {
     "stack": lambda z, h, w: torch.cat(
         [z[:, :2] * h[:, 2:], torch.zeros(z.shape[0], 2, dtype=z.dtype)], -1
     ),
+    "lerp of one": lambda z, h, w: torch.lerp(z, h, z[:, :1].sigmoid()),
     "one of them": lambda z, h, w: z * h[:, 1].unsqueeze(-1) + z.select(-1, 2)[:, None],
     "constants": lambda z, h, w: 1 - z + 2 * h - w / 3 + torch.ones_like(h) * 0.5,
     "alpha": lambda z, h, w: torch.add(z, h, alpha=0.3) - torch.sub(h, w, alpha=2),

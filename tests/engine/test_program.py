@@ -185,6 +185,77 @@ def test_gate_by_gate():
     check(GateByGate(3, 4).double())
 
 
+class Apart(ur.Cell):
+    """States that are not read, or not by states: no gradient goes from step to step."""
+
+    state_names = ("h", "c", "m", "n")
+    output_names = ("y",)
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.a, self.b = (torch.nn.Linear(input_size, hidden_size) for _ in range(2))
+        self.c = torch.nn.Linear(hidden_size, hidden_size)
+
+    def step(self, x, h, c, m, n):
+        y = self.c(h) * c + m[:, :1] + torch.cat([m[:, 1:], n[:, :1]], -1)
+        return self.a(x).tanh(), self.b(x), x[:, :1] * self.b.weight[:, 0], x[:, :1] + 0 * y, y
+
+
+class Last(ur.Cell):
+    """What is given back is the state, which never sees itself."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.x = torch.nn.Linear(input_size, hidden_size)
+
+    def step(self, x, h):
+        return self.x(x).tanh()
+
+
+class Summed(ur.Cell):
+    """A state that is read as its sum: the gradient handed on is one number, repeated."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.x = torch.nn.Linear(1, hidden_size)
+
+    def step(self, x, h):
+        return self.x(h.sum(-1, keepdim=True).tanh()).tanh() * x[:, :1]
+
+
+class Sliced(ur.Cell):
+    """A result and a state that are slices of what is computed before the loop."""
+
+    output_names = ("y",)
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.x = torch.nn.Linear(input_size, 2 * hidden_size)
+
+    def step(self, x, h):
+        h, y = self.x(x).chunk(2, -1)
+        return h, y
+
+
+class Alike(ur.Cell):
+    """Two states with one new value."""
+
+    state_names = ("h", "c")
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.x = torch.nn.Linear(input_size, hidden_size)
+
+    def step(self, x, h, c):
+        h = (self.x(x) * c + 0.5 * h).tanh()
+        return h, h
+
+
+@pytest.mark.parametrize("make", [Apart, Last, Summed, Sliced, Alike])
+def test_states_that_carry_no_gradient_or_a_part(make):
+    check(make(3, 4).double())
+
+
 def copies(cell):
     """Where values are copied in the loops of a cell's program: kernels of copies alone, and others."""
     step = rewrite(trace(cell, {}, torch.float32))

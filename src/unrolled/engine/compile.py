@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from unrolled.engine.graph import Node
 from unrolled.engine.lower import Declined
-from unrolled.engine.partition import Partition, Section, partition
+from unrolled.engine.partition import Partition, Section, base, partition
 from unrolled.engine.program import (
     Gather,
     Instruction,
@@ -84,7 +84,9 @@ def build(
         targets = _targets(memory, section, name)
         program.sections[name] = schedule(section.nodes, memory, targets)
     for name, (_, new) in cut.states.items():
-        program.states[name] = _rows(program, "loop", new, f"state {name}")
+        # Each state has an array of its own, before whose rows its initial value stands.
+        taken = program.states.values()
+        program.states[name] = _rows(program, "loop", new, f"state {name}", taken)
     for name, node in cut.wanted.items():
         section = "loop" if node in {new for _, new in cut.states.values()} else "after"
         program.results[name] = _rows(program, section, node, f"result {name}")
@@ -123,16 +125,16 @@ def _targets(memory: Memory, section: Section, name: str) -> dict[Node, Ref]:
     }
 
 
-def _rows(program: Program, section: str, node: Node, name: str) -> int:
-    """The array that holds nothing but a value, for all rows; copied where it has none."""
+def _rows(
+    program: Program, section: str, node: Node, name: str, taken: Collection[int] = ()
+) -> int:
+    """The array that holds nothing but a value, for all rows; copied where it has none of its own."""
     memory = program.memory
     found = memory.find(node)
     if isinstance(found, Ref) and found.column == 0:
         array = memory.arrays[found.array]
-        if (array.kind, array.width) == (
-            "rows",
-            node.width,
-        ) and found.array not in program.inputs.values():
+        alone = (array.kind, array.width) == ("rows", node.width)
+        if alone and found.array not in (*program.inputs.values(), *taken):
             return found.array
     out = memory.new(name, "rows", node.width)
     operand = found
@@ -158,8 +160,10 @@ def _backward(program: Program, cut: Partition) -> None:
         if name == "back_loop":
             _side_by_side(memory, section, cut.back_after, targets)
             for leaf, gradient in gradients.items():
-                if leaf.op == "state" and gradient in again and gradient not in targets:
-                    targets[gradient] = memory.new(f"next {leaf.attrs[0]}", "scratch", leaf.width)
+                lies = base(gradient)
+                if leaf.op == "state" and lies in again and lies not in targets:
+                    called = f"next {leaf.attrs[0]}" if lies is gradient else f"%{lies.number}"
+                    targets[lies] = memory.new(called, "scratch", lies.width)
         program.sections[name] = schedule(again, memory, targets)
         if name == "back_loop":
             _carry(program, cut)

@@ -12,7 +12,7 @@ backward, after       gradients of the input and of parameters: once for all ste
 What the backward pass needs of the forward values is kept, or computed again where that is cheap.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from unrolled.engine.derive import derive
@@ -98,30 +98,32 @@ def partition(
 def _backwards(cut: Partition, step: Step, needs: Collection[str | int] | None) -> None:
     graph = step.graph
     forward = set(reachable([*step.states.values(), *step.outputs.values(), *step.gates.values()]))
-    seeds: dict[Node, Node] = {}
-    carried = {}
-    for name, (_, new) in cut.states.items():
-        carried[name] = graph.leaf("carried", name, width=new.width)
-        _seed(step, seeds, new, carried[name])
-    for name, node in cut.wanted.items():
-        if node.rows:
-            _seed(step, seeds, node, graph.leaf("grad", name, width=node.width))
-    cut.gradients = {
-        leaf: gradient
-        for leaf, gradient in derive(graph, seeds).items()
-        if needs is None or leaf.op == "state" or leaf.attrs[0] in needs
+    carried = {
+        name: graph.leaf("carried", name, width=new.width) for name, (_, new) in cut.states.items()
     }
-    back = {name: cut.gradients.get(leaf) for name, (leaf, _) in cut.states.items()}
-    roots = [node for node in back.values() if node is not None]
+    cut.gradients = _gradients(cut, step, carried, needs)
+    roots, loop_nodes = _back_loop(cut, carried)
+    # What comes after the loop finds of what was carried no more than its last value: hold it.
+    held = {
+        name: graph.apply("detach", leaf)
+        for name, leaf in carried.items()
+        if any(
+            leaf in map(base, n.inputs)
+            for n in reachable(cut.gradients.values())
+            if n not in loop_nodes and n.op not in ("slice", "expand")
+        )
+    }
+    if held:
+        cut.gradients = _gradients(cut, step, carried | held, needs)
+        roots, loop_nodes = _back_loop(cut, carried, held.values())
     everything = reachable(cut.gradients.values())
     sums = depending(everything, [n for n in everything if n.op in GATHERED])
-    later = depending(everything, carried.values())
-    loop_nodes = [n for n in reachable(roots) if n in later and n.inputs]
     looped = set(loop_nodes)
     others = [n for n in everything if n.inputs and n not in forward and n not in looped]
     others = [n for n in others if n not in sums or n.op in GATHERED]
     # What the loop reads of the gradients that do not depend on later steps comes before it.
-    early = [n for n in reachable(loop_nodes) if n in set(others)]
+    ahead = set(others)
+    early = [n for n in reachable([*loop_nodes, *roots]) if n in ahead]
     # Of these, what also needs nothing but element-wise work stays in the loop, which is at hand.
     light = _light(early)
     first = [n for n in early if n not in light]
@@ -137,6 +139,37 @@ def _backwards(cut: Partition, step: Step, needs: Collection[str | int] | None) 
     cut.back_after = Section(
         [n for n in _with_recomputed(last, available, forward) if n in forward or n not in done]
     )
+
+
+def _gradients(
+    cut: Partition,
+    step: Step,
+    carried: Mapping[str, Node],
+    needs: Collection[str | int] | None,
+) -> dict[Node, Node]:
+    """Gradients of what is given, from those of the new states and of the results."""
+    seeds: dict[Node, Node] = {}
+    for name, (_, new) in cut.states.items():
+        _seed(step, seeds, new, carried[name])
+    for name, node in cut.wanted.items():
+        if node.rows:
+            _seed(step, seeds, node, step.graph.leaf("grad", name, width=node.width))
+    return {
+        leaf: gradient
+        for leaf, gradient in derive(step.graph, seeds).items()
+        if needs is None or leaf.op == "state" or leaf.attrs[0] in needs
+    }
+
+
+def _back_loop(
+    cut: Partition, carried: Mapping[str, Node], further: Iterable[Node] = ()
+) -> tuple[list[Node], list[Node]]:
+    """The gradients of the states one step earlier, and what of them depends on those carried."""
+    gradients = [cut.gradients.get(leaf) for leaf, _ in cut.states.values()]
+    roots = [*(node for node in gradients if node is not None), *further]
+    nodes = reachable(roots)
+    later = depending(nodes, carried.values())
+    return roots, [n for n in nodes if n in later and n.inputs]
 
 
 def _seed(step: Step, seeds: dict[Node, Node], node: Node, seed: Node) -> None:
@@ -198,17 +231,22 @@ def _store(cut: Partition) -> None:
     forward = [cut.before, cut.loop, cut.after]
     backward = [cut.back_before, cut.back_loop, cut.back_after]
     results = {*cut.wanted.values(), *(new for _, new in cut.states.values()), *cut.kept}
-    gradients = {gradient for leaf, gradient in cut.gradients.items() if leaf.op != "state"}
+    # The gradient of a state is handed on at once, unless it was there before the loop.
+    ahead = set(cut.back_before.nodes)
+    gradients = {g for leaf, g in cut.gradients.items() if leaf.op != "state" or g in ahead}
     for sections, ends in ((forward, results), (backward, gradients)):
         for place, section in enumerate(sections):
-            read = {*ends, *(_base(i) for n in section.nodes if n.op in GATHERED for i in n.inputs)}
+            read = {
+                *map(base, ends),
+                *(base(i) for n in section.nodes if n.op in GATHERED for i in n.inputs),
+            }
             for other in sections[place + 1 :]:
                 own = set(other.nodes)
-                read |= {_base(i) for n in other.nodes for i in n.inputs if i not in own}
+                read |= {base(i) for n in other.nodes for i in n.inputs if i not in own}
             section.stored = [n for n in section.nodes if n in read]
 
 
-def _base(node: Node) -> Node:
+def base(node: Node) -> Node:
     """The value that a slice or repetition is of."""
     while node.op in ("slice", "expand"):
         node = node.inputs[0]

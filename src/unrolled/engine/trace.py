@@ -57,6 +57,14 @@ class Joined(NamedTuple):
         return torch.cat(parts, self.axis)
 
 
+def _lerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    return a + weight * (b - a)
+
+
+PLAINER: dict[Any, Any] = {torch.ops.aten.lerp.Tensor: _lerp}
+"""Operations that torch cannot broadcast over a symbolic batch, said otherwise."""
+
+
 @dataclass
 class Step:
     """A traced step.
@@ -198,7 +206,7 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
 
     try:
         with fake, torch.inference_mode(False), torch.enable_grad():
-            traced = make_fx(step)(rows, given)
+            traced = make_fx(step, decomposition_table=PLAINER)(rows, given)
     except GuardOnDataDependentSymNode:
         raise Declined("it branches on the value of a tensor") from None
     if shapes.guards:
