@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unrolled.checkpoint.load import Trained as Trained
     from unrolled.checkpoint.load import load as load
     from unrolled.engine import Cell as Cell
+    from unrolled.engine.frozen import frozen as frozen
     from unrolled.inspect import bench as bench
     from unrolled.inspect import doctor as doctor
     from unrolled.inspect.cells import explain as explain
@@ -56,6 +57,7 @@ __all__ = [
     "data",
     "doctor",
     "explain",
+    "frozen",
     "load",
     "train",
 ]
@@ -81,6 +83,7 @@ __getattr__, __dir__ = lazily(
         "data": "unrolled.data",
         "doctor": "unrolled.inspect",
         "explain": "unrolled.inspect.cells",
+        "frozen": "unrolled.engine.frozen",
         "load": "unrolled.checkpoint.load",
         "train": "unrolled.train",
     },

@@ -3,8 +3,9 @@
 `cell` is what a user writes; `reference` runs it as it stands. `trace` writes its step into a `graph`
 (`lower` knows torch's operations), `derive` adds the gradient, `rewrite` and `partition` move out of
 the loop what need not be there, `program` schedules the rest, `encode` hands it to the C++ core, and
-`native` runs it. `choose` decides between the engines, and `chain` has the core make whole training
-steps. The package itself can be called:
+`native` runs it. `choose` decides between the engines, `operators` and `capture` let torch's compilers
+keep the loop whole, `frozen` packs weights once for many calls, and `chain` has the core make whole
+training steps. The package itself can be called:
 ``with unrolled.engine("reference"):`` is :func:`unrolled.engine.choose.engine`.
 """
 

@@ -21,9 +21,9 @@ from unrolled.engine.lower import Declined
 from unrolled.engine.programs import compiled, publish
 from unrolled.engine.reference import Outputs
 
-Recipe = tuple[str, tuple[str, ...], tuple[str | None, ...], Any, tuple[str, ...], tuple[int, ...]]
-"""Name of the program; names of parameters and buffers; which of them the constants are; those that
-are joined; names of the results; which of the distinct ones each is."""
+Recipe = tuple[str, tuple[str, ...], tuple[str, ...] | None, tuple[str, ...], tuple[int, ...]]
+"""Name of the program; names of parameters and buffers; which of them the constants are, ``None`` if
+some are computed; names of the results; which of the distinct ones each is."""
 
 
 def captured(
@@ -50,7 +50,7 @@ def captured(
     found = _recipe(cell if signature is None else signature, widths, x.dtype, keep)
     if found is None:
         return None
-    program, named, plain, joined, wanted, places = found
+    program, named, plain, wanted, places = found
     if signature is None and torch.compiler.is_dynamo_compiling():
         _see(cell, x, given, extras)
     tensors = [_tensor(cell, name, parameters) for name in named]
@@ -59,12 +59,10 @@ def captured(
         and not casts
     ):
         return None
-    if None in plain:
+    if plain is None:
         constants = torch.ops.unrolled.once(program, tensors)
     else:
-        constants = [tensors[named.index(name)] for name in plain]  # pyright: ignore
-    for axis, leaves in joined:
-        constants = [*constants, torch.cat([constants[leaf] for leaf in leaves], axis)]
+        constants = [tensors[named.index(name)] for name in plain]
     rows, initial = [x, *extras.values()], [given.get(name) for name in cell.state_names]
     if short or casts:
         rows, constants = [t.float() for t in rows], [t.float() for t in constants]
@@ -120,11 +118,11 @@ def _recipe(
         except Declined:
             return None
     places: dict[int, int] = {}
+    plain, joined = plan.step.plain, plan.step.joined
     return (
         publish(plan),
         tuple(plan.step.named),
-        tuple(plan.step.plain),
-        tuple(plan.step.joined),
+        tuple(name for name in plain if name) if None not in plain and not joined else None,
         tuple(plan.wanted),
         tuple(places.setdefault(index, len(places)) for index, _ in plan.inference.results),
     )

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from unrolled.engine import native, reference
+from unrolled.engine import frozen, native, reference
 from unrolled.engine.capture import captured
 from unrolled.engine.cell import Cell, bind
 from unrolled.engine.check import check_input, check_lengths, complete_extras, complete_states
@@ -117,14 +117,18 @@ def _native(
     short = x.dtype == torch.bfloat16
     casts = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
     plan = compiled(cell, widths, torch.float32 if short else x.dtype, keep)
-    constants = plan.step.constants(cell, parameters)
-    if any(constant.dtype != x.dtype for constant in constants) and not casts:
-        raise Declined("its parameters are of another dtype than the input")
+    ahead = frozen.ready(plan, cell, parameters, x.dtype, casts) if frozen.held else None
+    constants = ahead.constants if ahead else None
+    if constants is None:
+        constants = plan.step.constants(cell, parameters)
+        if any(constant.dtype != x.dtype for constant in constants) and not casts:
+            raise Declined("its parameters are of another dtype than the input")
+        constants = [t.float() for t in constants] if short or casts else constants
     rows, initial = [x, *extras.values()], [given.get(name) for name in plan.state_names]
     if short or casts:
-        rows, constants = [t.float() for t in rows], [t.float() for t in constants]
+        rows = [t.float() for t in rows]
         initial = [None if state is None else state.float() for state in initial]
-    run = partial(plan.run, bfloat16=short or casts)
+    run = partial(plan.run, bfloat16=short or casts, ahead=ahead)
     if lengths is None and not reverse:
         return _outputs(plan, run(rows, initial, constants, alike(steps, batch)), keep, x.dtype)
     packing, places, order = pack(lengths, steps, batch, reverse)

@@ -108,6 +108,7 @@ class Compiled:
         packing: Packing,
         *,
         bfloat16: bool = False,
+        ahead: Any = None,  # noqa: ANN401
     ) -> tuple[Tensor, ...]:
         """Run over packed rows.
 
@@ -117,6 +118,7 @@ class Compiled:
             constants: What the step's ``once`` leaves hold.
             packing: Which rows run at which step.
             bfloat16: Round what is multiplied by matrices to bfloat16; sums and states stay float32.
+            ahead: Where weights are packed ahead: see :class:`unrolled.engine.frozen.Ready`.
 
         Returns:
             The wanted results, laid out as the inputs, and the last states, (B, width).
@@ -128,8 +130,8 @@ class Compiled:
             )
             if True in needs or any(s is not None and s.requires_grad for s in states):
                 plan = self.training(needs)
-                return _Loop.apply(plan, packing, bfloat16, *inputs, *states, *constants)
-        return self.inference.forward(packing, inputs, states, constants, bfloat16)[0]
+                return _Loop.apply(plan, packing, bfloat16, ahead, *inputs, *states, *constants)
+        return self.inference.forward(packing, inputs, states, constants, bfloat16, ahead)[0]
 
     def interpret(self, packing: Packing, given: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """Compute the same with torch operations, of which any derivative exists."""
@@ -204,6 +206,9 @@ class Plan:
             program.states[name]: place for place, name in enumerate(compiled.state_names)
         }
         self.results = [(index, arrays[index].width) for index in results]
+        size = compiled.dtype.itemsize
+        # Of each result, the bytes of a row of the initial state, which stand before it.
+        self.before = [(i, width * size * (i in self.state_arrays)) for i, width in self.results]
         self.gradients = [index >= 0 for index in (*roles[5], *roles[6])]
 
     def forward(
@@ -213,12 +218,12 @@ class Plan:
         states: Sequence[Tensor | None],
         constants: Sequence[Tensor],
         bfloat16: bool,
-        *,
+        ahead: Any = None,  # noqa: ANN401
         into: Tensor | None = None,
     ) -> tuple[tuple[Tensor, ...], Any]:
         """Run the forward pass: the results and last states, and what the backward pass needs.
 
-        With `into`, what the backward pass needs goes there.
+        With `ahead`, weights are packed already; with `into`, what the backward pass needs goes there.
         """
         x = inputs[0]
         batch, n, shape = packing.batch, packing.rows, packing.shape
@@ -227,32 +232,29 @@ class Plan:
         states = [None if t is None else t.contiguous() for t in states]
         made: dict[int, Tensor] = {}
         for index, width in self.results:
-            if index not in made:
-                ahead = _ahead(batch, width) if index in self.state_arrays else 0
-                made[index] = x.new_empty(ahead + n * width)[ahead:]
+            if index in made:
+                continue
+            if index in self.state_arrays:  # it begins with the initial states, at a cache line
+                first = (batch * width + 15) // 16 * 16
+                made[index] = x.new_empty(first + n * width)[first:]
+            else:
+                made[index] = x.new_empty(n * width)
         last = [x.new_empty(batch, width) for width in self.compiled.widths]
         at = [
             *(t.data_ptr() for t in inputs),
             *(0 if t is None else t.data_ptr() for t in states),
             *(t.data_ptr() for t in constants),
-            *self._addresses([made[index] for index, _ in self.results], batch),
+            *(made[i].data_ptr() - batch * row for i, row in self.before),
             *(t.data_ptr() for t in last),
         ]
         call = (*packing.geometry, packing.last_address, at, torch.get_num_threads(), bfloat16)
-        if into is None:
+        if into is None and ahead is None:
             saved = self.engine.forward(*call)
         else:
-            saved = self.engine.forward_with(None, into.data_ptr(), *call)
+            packed = None if ahead is None else ahead.packed(self, constants, bfloat16)
+            saved = self.engine.forward_with(packed, 0 if into is None else into.data_ptr(), *call)
         results = [made[index].view(*shape, width) for index, width in self.results]
         return (*results, *last), saved
-
-    def _addresses(self, results: Sequence[Tensor], batch: int) -> list[int]:
-        """Where results begin: those that are states with the B initial rows, which stand before."""
-        size = results[0].element_size()
-        return [
-            t.data_ptr() - batch * width * size * (index in self.state_arrays)
-            for t, (index, width) in zip(results, self.results, strict=True)
-        ]
 
     def _with_initial(
         self, results: Sequence[Tensor], states: Sequence[Tensor | None], batch: int
@@ -304,7 +306,7 @@ class Plan:
         at = [
             *(t.data_ptr() for t in given_rows),
             *(t.data_ptr() for t in given_constants),
-            *self._addresses(results, batch),
+            *(t.data_ptr() - batch * row for t, (_, row) in zip(results, self.before, strict=True)),
             *(0 if t is None else t.data_ptr() for t in grads[:wanted]),
             *(0 if t is None else t.data_ptr() for t in grads[wanted:]),
             *(0 if t is None else t.data_ptr() for t in new[:many]),
@@ -313,11 +315,6 @@ class Plan:
         ]
         self.engine.backward(saved, *packing.geometry, at, torch.get_num_threads(), bfloat16)
         return [*new[:many], *initial, *new[many:]]
-
-
-def _ahead(batch: int, width: int) -> int:
-    """Numbers before the values of a state, the initial ones; values begin at a cache line."""
-    return (batch * width + 15) // 16 * 16
 
 
 class _Loop(torch.autograd.Function):
@@ -329,13 +326,15 @@ class _Loop(torch.autograd.Function):
         plan: Plan,
         packing: Packing,
         bfloat16: bool,
+        ahead: Any,  # noqa: ANN401
         *given: Tensor | None,
     ) -> tuple[Tensor, ...]:
         compiled = plan.compiled
         many = len(compiled.inputs)
         after = many + len(compiled.state_names)
         inputs, constants = given[:many], given[after:]
-        outputs, saved = plan.forward(packing, inputs, given[many:after], constants, bfloat16)  # pyright: ignore
+        states = given[many:after]
+        outputs, saved = plan.forward(packing, inputs, states, constants, bfloat16, ahead)  # pyright: ignore
         ctx.plan, ctx.packing, ctx.bfloat16, ctx.saved = plan, packing, bfloat16, saved
         ctx.save_for_backward(*given, *outputs[: len(compiled.wanted)])
         ctx.set_materialize_grads(False)
@@ -348,13 +347,13 @@ class _Loop(torch.autograd.Function):
         split = len(tensors) - len(plan.compiled.wanted)
         given, results = tensors[:split], tensors[split:]
         if torch.is_grad_enabled():
-            return None, None, None, *_twice(plan, ctx.packing, given, grads)
+            return None, None, None, None, *_twice(plan, ctx.packing, given, grads)
         many = len(plan.compiled.inputs)
-        states_need = ctx.needs_input_grad[3 + many : 3 + many + len(plan.compiled.state_names)]
+        states_need = ctx.needs_input_grad[4 + many : 4 + many + len(plan.compiled.state_names)]
         found = plan.backward(
             ctx.packing, given, results, ctx.saved.address, grads, states_need, ctx.bfloat16
         )
-        return None, None, None, *found
+        return None, None, None, None, *found
 
 
 def _twice(

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from unrolled.engine import native
+from unrolled.engine.cell import Cell
 from unrolled.engine.check import check_lengths
 from unrolled.engine.native import Plan
 from unrolled.engine.packing import alike, pack
@@ -36,6 +37,10 @@ _library.define(
 _ops = torch.ops.unrolled
 MARGIN = 64
 """Numbers more than an array needs, so that it may begin at a cache line."""
+
+
+_NOTHING = Cell(1, 1)
+"""A cell without parameters."""
 
 
 class _Call(NamedTuple):
@@ -129,6 +134,11 @@ class _Rows:
         """All that is given to the loop, as it stands inside."""
         inputs, states = map(self.enter, call.inputs), map(self.sort, call.states)
         return [*inputs, *states, *call.constants]
+
+
+def _once(program: str, tensors: list[Tensor]) -> list[Tensor]:
+    step = named(program).step
+    return step.constants(_NOTHING, dict(zip(step.named, tensors, strict=True)))
 
 
 def _distinct(plan: Plan) -> list[int]:
@@ -271,9 +281,7 @@ def _with_autograd(*arguments: Any) -> list[Tensor]:  # noqa: ANN401
         return _ops.loop_forward(*call)
 
 
-_library.impl(
-    "once", lambda name, tensors: [*named(name).step.once(*tensors)], "CompositeImplicitAutograd"
-)
+_library.impl("once", _once, "CompositeImplicitAutograd")
 _library.impl("loop_forward", _forward, "CPU")
 _library.impl("loop_forward", _with_autograd, "Autograd")
 _library.impl("loop_backward", _backward, "CPU")
