@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from unrolled.engine.graph import POINTWISE, REDUCTIONS, Node
 from unrolled.engine.lower import Declined
+from unrolled.engine.partition import base
 from unrolled.engine.program import (
     Instruction,
     Kernel,
@@ -47,8 +48,9 @@ class _Planner:
         for node in self.waiting:
             for source in node.inputs:
                 self._read(source, node)
-        concats = [n for n in nodes if n.op == "concat" and n.rows]
-        for node in sorted(concats, key=lambda n: -len(n.inputs)):  # then what is a part of another
+        self.concats = [n for n in nodes if n.op == "concat" and n.rows]
+        # The longest first: a shorter one may be a part of it.
+        for node in sorted(self.concats, key=lambda n: -len(n.inputs)):
             if node in self.readers or node in targets:
                 self._place(node)
 
@@ -100,7 +102,9 @@ class _Planner:
                 continue
             if part in self.targets or part not in self.waiting:
                 self.copies.append((part, place))
-                self.readers.setdefault(part, set()).add(concat)
+                self._read(part, concat)
+                if (whole_part := base(part)) in self.concats:  # a slice of another concatenation
+                    self._place(whole_part)
             else:
                 self.targets[part] = place
 
@@ -136,14 +140,32 @@ class _Planner:
         return all(self._at_hand(source, group) for source in node.inputs)
 
     def _at_hand(self, node: Node, group: Iterable[Node]) -> bool:
-        if node in group or self.memory.find(node) is not None:
-            return node.op != "concat" or self._whole(node)
-        return node.op == "expand" and self._at_hand(node.inputs[0], group)
+        if node in group:
+            return True
+        if node.op == "concat":
+            return node in self.memory.where and self._written(node, 0, node.width)
+        if node in self.memory.where:
+            return True
+        if node.op == "expand":
+            return self._at_hand(node.inputs[0], group)
+        if node.op == "slice":
+            (whole,) = node.inputs
+            if whole.op == "concat":
+                return whole in self.memory.where and self._written(whole, *node.attrs)
+            return self._at_hand(whole, ())
+        return self.memory.find(node) is not None
 
-    def _whole(self, concat: Node) -> bool:
-        """Whether all parts of a concatenation have been written."""
+    def _written(self, concat: Node, start: int, stop: int) -> bool:
+        """Whether the parts of a concatenation have been written that some features lie in."""
         unwritten = {part for part, _ in self.copies}
-        return all(part not in self.waiting and part not in unwritten for part in concat.inputs)
+        unwritten |= {result for product, result in self.biased.items() if product in self.waiting}
+        column = 0
+        for part in concat.inputs:
+            needed = column < stop and start < column + part.width
+            if needed and (part in self.waiting or part in unwritten):
+                return False
+            column += part.width
+        return True
 
     def _kernel(self) -> list[Node]:
         """The element-wise nodes of one width that can be computed now."""
