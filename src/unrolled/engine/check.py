@@ -22,11 +22,14 @@ def check_input(cell: Cell, x: Tensor) -> None:
 
     Raises:
         ValueError: If a dimension is wrong.
-        TypeError: If the numbers are not floating point.
+        TypeError: If it is no tensor, or the numbers are not floating point.
     """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{_name(cell)}: input must be a tensor, not {type(x).__name__}")
     if not x.is_floating_point():
         raise TypeError(f"{_name(cell)}: input must be floating point, not {x.dtype}")
-    if x.dim() < 3:
+    flat = all(isinstance(width, int) for width in cell.state_sizes.values())
+    if x.dim() < 3 or (x.dim() > 3 and flat):
         raise ValueError(
             f"{_name(cell)}: input must be (steps, rows, input_size), not {tuple(x.shape)}"
         )
@@ -45,8 +48,14 @@ def complete_states(
     """Check the states given for the rows of x, and with `zeros` add those left out.
 
     Raises:
+        TypeError: If a state is no tensor.
         ValueError: If a state is unknown or has the wrong shape, dtype or device.
     """
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(
+            f"{_name(cell)}: states must be given by name, not as {type(given).__name__}; "
+            f"its states are {', '.join(cell.state_names)}"
+        )
     if not given and not zeros:
         return {}
     batch = x.shape[1]
@@ -63,6 +72,10 @@ def complete_states(
                 if not zeros:
                     continue
                 state = x.new_zeros(shape)
+            elif not isinstance(state, Tensor):
+                raise TypeError(
+                    f"{_name(cell)}: state {key!r} must be a tensor of {shape}, not {type(state).__name__}"
+                )
             elif tuple(state.shape) != shape:
                 raise ValueError(
                     f"{_name(cell)}: state {key!r} must be {shape} for this input, not {tuple(state.shape)}"
@@ -138,6 +151,33 @@ def check_lengths(lengths: Tensor, steps: int, batch: int) -> Tensor:
             f"they go from {int(lengths.min())} to {int(lengths.max())}"
         )
     return lengths
+
+
+def why_it_failed(
+    cell: Cell, x: Tensor, states: Mapping[str, Any], error: Exception
+) -> Exception | None:
+    """Say why ``step`` failed, where it is a parameter unlike the input; else add what it was given.
+
+    Args:
+        cell: The cell.
+        x: What ``step`` was given (B, I).
+        states: And the states.
+        error: What it raised; gets a note.
+    """
+    for name, parameter in cell.named_parameters():
+        if parameter.device != x.device:
+            return RuntimeError(
+                f"{_name(cell)}: parameter {name!r} is on {parameter.device}, "
+                f"but the input is on {x.device}"
+            )
+        if parameter.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+            return RuntimeError(
+                f"{_name(cell)}: parameter {name!r} is {parameter.dtype}, but the input is {x.dtype}"
+            )
+    given = {"x": x, **{name: s for name, s in states.items() if isinstance(s, Tensor)}}
+    told = ", ".join(f"{name} {tuple(value.shape)}" for name, value in given.items())
+    error.add_note(f"{_name(cell)}.step was given {told}")
+    return None
 
 
 def check_results(cell: Cell, results: Any, rows: int) -> tuple[Tensor, ...]:  # noqa: ANN401

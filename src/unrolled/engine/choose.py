@@ -21,6 +21,8 @@ from unrolled.engine.reference import Outputs
 from unrolled.errors import InputError, RunError
 
 ENGINES = ("native", "reference")
+DEVICES = ("cpu", "cuda", "meta")
+"""Where cells run; on meta tensors shapes alone."""
 
 _asked: ContextVar[str | None] = ContextVar("engine", default=None)
 
@@ -87,6 +89,10 @@ def run(
             if os.environ.get("UNROLLED_STRICT") == "1":
                 name = type(cell).__name__
                 raise RunError(f"{name} does not run in the native engine: {reason}") from None
+    if x.device.type not in DEVICES:
+        raise InputError(
+            f"unrolled is not tested on {x.device.type}; move the module and its inputs to cpu or cuda"
+        )
     cell = cell if parameters is None else bind(cell, parameters)
     return reference.run(
         cell, x, states, lengths=lengths, extras=extras, reverse=reverse, keep=keep
@@ -106,6 +112,8 @@ def _native(
     _check_circumstances(x)
     if cell.delays:
         raise Declined("it asks for older states")
+    if x.dim() != 3:
+        raise Declined(f"the input has {x.dim()} dimensions")
     given = complete_states(cell, x, states, zeros=False)
     extras = complete_extras(cell, x, extras) if cell.extra_names or extras else {}
     steps, batch = x.shape[:2]
@@ -113,6 +121,11 @@ def _native(
         lengths = check_lengths(lengths, steps, batch)
     if not batch or (lengths is not None and not int(lengths.max())):
         raise Declined("there is nothing to run")
+    for name, extra in extras.items():
+        if (extra.dtype, extra.device, extra.layout) != (x.dtype, x.device, x.layout):
+            raise Declined(f"{name} is {extra.dtype} on {extra.device}, unlike the input")
+        if extra.dim() != 3:
+            raise Declined(f"{name} has rows of {extra.dim() - 2} dimensions")
     widths = {name: extra.shape[2] for name, extra in extras.items()}
     short = x.dtype == torch.bfloat16
     casts = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
@@ -121,6 +134,8 @@ def _native(
     constants = ahead.constants if ahead else None
     if constants is None:
         constants = plan.step.constants(cell, parameters)
+        if any(constant.device != x.device for constant in constants):
+            raise Declined("its parameters are on another device than the input")
         if any(constant.dtype != x.dtype for constant in constants) and not casts:
             raise Declined("its parameters are of another dtype than the input")
         constants = [t.float() for t in constants] if short or casts else constants
@@ -161,17 +176,34 @@ def _check_circumstances(x: Tensor) -> None:
         raise Declined("the native core is not installed")
     if x.device.type != "cpu":
         raise Declined(f"the input is on {x.device}")
+    if x.layout != torch.strided:
+        raise Declined(f"the input is {x.layout}")
     if x.dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise Declined(f"the input is {x.dtype}")
     if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.bfloat16:
         raise Declined(f"autocast to {torch.get_autocast_dtype('cpu')} is on")
-    if (
+    if _transformed():
+        raise Declined("torch transforms the call")
+
+
+def torch_runs(x: Tensor) -> bool:
+    """Whether torch's own kernels run a standard cell: on CUDA tensors, unless the reference is asked for."""
+    return (
+        x.device.type == "cuda"
+        and not torch.compiler.is_compiling()
+        and engine_asked() == "native"
+        and not _transformed()
+    )
+
+
+def _transformed() -> bool:
+    """Whether only torch's plain operations can go along with the call."""
+    return (
         torch._C._get_tracing_state() is not None
         or torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore
         or torch.autograd.forward_ad._current_level >= 0
         or torch._C._len_torch_dispatch_stack() > 0
-    ):
-        raise Declined("torch transforms the call")
+    )
 
 
 def decide(

@@ -8,6 +8,7 @@ every row within its own length, runs forwards, and flips back.
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from unrolled.engine.check import (
     check_results,
     complete_extras,
     complete_states,
+    why_it_failed,
 )
 
 
@@ -85,8 +87,8 @@ def run(
         n = rows.running[t]
         before = [_seen(cell, name, trail[name], n) for name in cell.state_names]
         with recording_gates() if keep else nullcontext({}) as gates:
-            results = cell.step(
-                x[t, :n], *before, **{name: extra[t, :n] for name, extra in extras.items()}
+            results = _step(
+                cell, x[t, :n], before, {name: extra[t, :n] for name, extra in extras.items()}
             )
         named = dict(
             zip(cell.state_names + cell.output_names, check_results(cell, results, n), strict=True)
@@ -101,6 +103,18 @@ def run(
 
     history = {name: rows.leave(values, reverse) for name, values in kept.items()}
     return Outputs(y=history.pop(""), states=_last(cell, trail, rows), history=history)
+
+
+def _step(cell: Cell, x: Tensor, states: list[Any], extras: dict[str, Tensor]) -> Any:  # noqa: ANN401
+    try:
+        return cell.step(x, *states, **extras)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = why_it_failed(
+            cell, x, dict(zip(cell.state_names, states, strict=True)) | extras, error
+        )
+        if reason is None:
+            raise
+        raise reason from error
 
 
 def _seen(cell: Cell, name: str, trail: list[Tensor], n: int) -> Tensor | tuple[Tensor, ...]:

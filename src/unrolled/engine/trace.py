@@ -104,12 +104,20 @@ class Step:
         (output,) = (n for n in self.once.graph.nodes if n.op == "output")
         return [names.get(node) for node in output.args[0]]
 
+    @cached_property
+    def shapes(self) -> dict[int, tuple[int, ...]]:
+        """Leaf -> the shape of what it holds."""
+        return {node.attrs[0]: node.attrs[1] for node in self.graph.nodes if node.op == "once"}
+
     def constants(self, cell: Cell, given: Mapping[str, Tensor] | None = None) -> list[Tensor]:
         """Compute what the ``once`` leaves hold, autograd following.
 
         Args:
             cell: Whose parameters and buffers count.
             given: Tensors in place of some of them.
+
+        Raises:
+            ValueError: If one has not the shape it was traced with.
         """
         values: list[Tensor]
         if given and None not in self.plain and given.keys() >= set(self.plain):
@@ -122,6 +130,13 @@ class Step:
                 values = [tensors[name] for name in self.plain if name]
         for matrices in self.joined:
             values.append(matrices.make(values))
+        for leaf, shape in self.shapes.items():
+            if values[leaf].shape != shape:
+                name = self.plain[leaf] if leaf < len(self.plain) else None
+                raise ValueError(
+                    f"{type(cell).__name__}: {repr(name) if name else 'what it computes of its parameters'} "
+                    f"must be {shape}, not {tuple(values[leaf].shape)}"
+                )
         return values
 
 
