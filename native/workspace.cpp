@@ -149,25 +149,40 @@ void* allocate_block(std::size_t size) {
   return data;
 }
 
+// Frees idle blocks, the oldest first, until what is idle and in use is no more than was ever in use.
+void trim(Pool& p, std::vector<Idle>& gone) {
+  std::size_t count = 0;
+  while (count < p.idle.size() && p.idle_bytes + p.used_bytes > p.most_used) {
+    p.idle_bytes -= p.idle[count].size;
+    gone.push_back(p.idle[count++]);
+  }
+  p.idle.erase(p.idle.begin(), p.idle.begin() + std::ptrdiff_t(count));
+}
+
+void give_back(const std::vector<Idle>& gone) {
+  for (const Idle& block : gone) ::operator delete(block.data, alignment_of(block.size));
+}
+
 }  // namespace
 
 Block::Block(std::size_t bytes) : data_(nullptr), size_(rounded(bytes)) {
+  std::vector<Idle> gone;
   {
     Lock lock;
     Pool& p = pool();
     auto best = p.idle.end();
     for (auto i = p.idle.begin(); i != p.idle.end(); ++i)
-      if (i->size >= size_ && i->size <= size_ + size_ / 4 && (best == p.idle.end() || i->size < best->size))
-        best = i;
+      if (i->size >= size_ && i->size <= 4 * size_ && (best == p.idle.end() || i->size < best->size)) best = i;
     if (best != p.idle.end()) {
       data_ = best->data, size_ = best->size;
       p.idle_bytes -= size_;
-      *best = p.idle.back();
-      p.idle.pop_back();
+      p.idle.erase(best);
     }
     p.used_bytes += size_;
     p.most_used = std::max(p.most_used, p.used_bytes);
+    if (!data_) trim(p, gone);
   }
+  give_back(gone);
   if (data_) return;
   try {
     data_ = allocate_block(size_);
@@ -184,17 +199,11 @@ Block::~Block() {
     Lock lock;
     Pool& p = pool();
     p.used_bytes -= size_;
-    // Oldest first: sizes that are not asked for any more make room.
-    std::size_t count = 0;
-    while (count < p.idle.size() && p.idle_bytes + size_ + p.used_bytes > p.most_used) {
-      p.idle_bytes -= p.idle[count].size;
-      gone.push_back(p.idle[count++]);
-    }
-    p.idle.erase(p.idle.begin(), p.idle.begin() + std::ptrdiff_t(count));
     p.idle.push_back({data_, size_});
     p.idle_bytes += size_;
+    trim(p, gone);
   }
-  for (const Idle& block : gone) ::operator delete(block.data, alignment_of(block.size));
+  give_back(gone);
 }
 
 void release_workspaces() {
@@ -207,7 +216,7 @@ void release_workspaces() {
     pool().idle_bytes = 0;
     pool().most_used = pool().used_bytes;
   }
-  for (const Idle& block : blocks) ::operator delete(block.data, alignment_of(block.size));
+  give_back(blocks);
 }
 
 }  // namespace unrolled

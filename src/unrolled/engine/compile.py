@@ -90,6 +90,8 @@ def build(
     for name, node in cut.wanted.items():
         section = "loop" if node in {new for _, new in cut.states.values()} else "after"
         program.results[name] = _rows(program, section, node, f"result {name}")
+    for node in (node for node in cut.kept if node.op == "slice"):
+        memory.where[node] = Ref(_rows(program, "loop", node, f"%{node.number} slice"))
     program.kept = [memory.where[node].array for node in cut.kept if node in memory.where]
     if differentiate:
         _backward(program, cut)

@@ -139,6 +139,7 @@ def _backwards(cut: Partition, step: Step, needs: Collection[str | int] | None) 
     cut.back_after = Section(
         [n for n in _with_recomputed(last, available, forward) if n in forward or n not in done]
     )
+    cut.kept = _narrowed(cut)
 
 
 def _gradients(
@@ -210,6 +211,20 @@ def _keep(cut: Partition, needed: Iterable[Node], forward: set[Node]) -> set[Nod
     return kept
 
 
+def _narrowed(cut: Partition) -> list[Node]:
+    """Keep of a value made in the loop only the slices that are read, where they are its lesser part."""
+    back = [*cut.back_before.nodes, *cut.back_loop.nodes, *cut.back_after.nodes]
+    results = {*cut.wanted.values(), *(new for _, new in cut.states.values())}
+    kept: set[Node] = set()
+    for node in cut.kept:
+        readers = {reader for reader in back if node in reader.inputs}
+        slices = {reader for reader in readers if reader.op == "slice"}
+        narrow = readers == slices and 2 * sum(part.width for part in slices) <= node.width
+        apart = node in set(cut.loop.nodes) and node not in results and node.op != "concat"
+        kept |= slices if slices and narrow and apart else {node}
+    return sorted(kept, key=lambda n: n.number)
+
+
 def _with_recomputed(nodes: Sequence[Node], available: set[Node], again: set[Node]) -> list[Node]:
     """Add to backward nodes those that are computed again for them."""
     found: dict[int, Node] = {}
@@ -230,6 +245,7 @@ def _store(cut: Partition) -> None:
     """Say of each section what others read."""
     forward = [cut.before, cut.loop, cut.after]
     backward = [cut.back_before, cut.back_loop, cut.back_after]
+    kept = set(cut.kept)
     results = {*cut.wanted.values(), *(new for _, new in cut.states.values()), *cut.kept}
     # The gradient of a state is handed on at once, unless it was there before the loop.
     ahead = set(cut.back_before.nodes)
@@ -237,17 +253,17 @@ def _store(cut: Partition) -> None:
     for sections, ends in ((forward, results), (backward, gradients)):
         for place, section in enumerate(sections):
             read = {
-                *map(base, ends),
-                *(base(i) for n in section.nodes if n.op in GATHERED for i in n.inputs),
+                *(base(end, kept) for end in ends),
+                *(base(i, kept) for n in section.nodes if n.op in GATHERED for i in n.inputs),
             }
             for other in sections[place + 1 :]:
                 own = set(other.nodes)
-                read |= {base(i) for n in other.nodes for i in n.inputs if i not in own}
+                read |= {base(i, kept) for n in other.nodes for i in n.inputs if i not in own}
             section.stored = [n for n in section.nodes if n in read]
 
 
-def base(node: Node) -> Node:
-    """The value that a slice or repetition is of."""
-    while node.op in ("slice", "expand"):
+def base(node: Node, kept: Collection[Node] = ()) -> Node:
+    """The value that a slice or repetition is of, unless it is itself among the kept."""
+    while node.op in ("slice", "expand") and node not in kept:
         node = node.inputs[0]
     return node
