@@ -13,6 +13,7 @@ from torch.nn.functional import linear
 
 from unrolled.engine import Cell, run
 from unrolled.engine.cell import Width
+from unrolled.engine.choose import torch_runs
 
 
 class StandardCell(Cell):
@@ -22,6 +23,9 @@ class StandardCell(Cell):
     """The class of torch.nn that this one stands for."""
 
     weight_ih: Tensor
+    weight_hh: Any
+    bias_ih: Any
+    bias_hh: Any
     nonlinearity: Any = None
     proj_size: int = 0
 
@@ -69,10 +73,23 @@ class StandardCell(Cell):
         states = tuple(state[None] for state in states) if alone else states
         self._check(x, states)
         x, states = alike(self.weight_ih, x, states)
-        last = run(self, x[None], dict(zip(self.state_names, states, strict=False))).states
-        new = tuple(last[name].to(input.dtype) for name in self.state_names)
+        if not self.proj_size and torch_runs(x):
+            new = self._run_torch(x, states)
+        else:
+            last = run(self, x[None], dict(zip(self.state_names, states, strict=False))).states
+            new = tuple(last[name] for name in self.state_names)
+        new = tuple(state.to(input.dtype) for state in new)
         new = tuple(state[0] for state in new) if alone else new
         return new if pair else new[0]
+
+    def _run_torch(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Run one step in torch's own kernel."""
+        own = self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+        states = states or [x.new_zeros(x.shape[0], self.hidden_size) for _ in self.state_names]
+        if len(states) == 2:
+            return torch.lstm_cell(x, [*states], *own)
+        name = "gru_cell" if self.nonlinearity is None else f"rnn_{self.nonlinearity}_cell"
+        return (getattr(torch, name)(x, states[0], *own),)
 
     def _check(self, x: Tensor, states: Sequence[Tensor]) -> None:
         if x.shape[1] != self.input_size:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.cells.standard import GRUCell, LSTMCell, RNNCell, StandardCell, alike, autocasts
+from unrolled.engine.choose import torch_runs
+from unrolled.layers.cuda import run_torch
 from unrolled.layers.packed import Unpacked, unpack
 from unrolled.layers.stack import run_stack
 
@@ -75,16 +77,20 @@ class StandardLayers(nn.RNNBase):
         self._check_input(weight, x, states)
         dtype = x.dtype
         x, states = alike(weight, x, states)
-        y, last, _ = run_stack(
-            self._cells,
-            x,
-            dict(zip(self._cells[0].state_names, states, strict=False)),
-            directions=2 if self.bidirectional else 1,
-            dropout=self.dropout if self.training else 0.0,
-            lengths=lengths,
-            parameters=parameters,
-        )
-        new = tuple(last[name] for name in self._cells[0].state_names)
+        dropout = self.dropout if self.training else 0.0
+        if torch_runs(x):
+            y, new = self._run_torch(parameters, x, states, dropout, lengths)
+        else:
+            y, last, _ = run_stack(
+                self._cells,
+                x,
+                dict(zip(self._cells[0].state_names, states, strict=False)),
+                directions=2 if self.bidirectional else 1,
+                dropout=dropout,
+                lengths=lengths,
+                parameters=parameters,
+            )
+            new = tuple(last[name] for name in self._cells[0].state_names)
         if y.dtype != dtype:
             y, new = y.to(dtype), tuple(state.to(dtype) for state in new)
         new = tuple(state[:, 0] for state in new) if alone else new
@@ -95,6 +101,26 @@ class StandardLayers(nn.RNNBase):
         elif self.batch_first:
             y = y.transpose(0, 1)
         return y, new if pair else new[0]
+
+    def _run_torch(
+        self,
+        parameters: Sequence[Mapping[str, Tensor]],
+        x: Tensor,
+        states: Sequence[Tensor],
+        dropout: float,
+        lengths: Tensor | None,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        shapes = [(len(self._cells), x.shape[1], n) for n in self._cells[0].state_sizes.values()]
+        return run_torch(
+            self.mode,
+            [[*each.values()] for each in parameters],
+            x,
+            states or [x.new_zeros(shape) for shape in shapes],  # pyright: ignore
+            bias=self.bias,
+            directions=2 if self.bidirectional else 1,
+            dropout=dropout,
+            lengths=lengths,
+        )
 
     def _check_dimensions(self, x: Tensor, states: Sequence[Tensor]) -> None:
         if x.dim() not in (2, 3):
