@@ -266,6 +266,21 @@ class CutTwice(ur.Cell):
         return self.c(both).tanh(), self.b(x)[:, : self.hidden_size].tanh()
 
 
+class Nested(ur.Cell):
+    """Rows side by side, in which the same rows stand as in those that are a part of them."""
+
+    output_names = ("y",)
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.a, self.b = (torch.nn.Linear(6, hidden_size) for _ in range(2))
+
+    def step(self, x, h):
+        inner = torch.cat([x, h], -1)[:, :6]
+        outer = torch.cat([h, inner], -1)[:, :6]
+        return self.a(inner).tanh(), self.b(outer)
+
+
 class Cut(ur.Cell):
     """Rows side by side, of which less is read than stands there, and across what stood apart."""
 
@@ -278,7 +293,7 @@ class Cut(ur.Cell):
         return self.h(both[:, : 2 * self.hidden_size]).tanh()
 
 
-@pytest.mark.parametrize("make", [Apart, Last, Summed, Sliced, Alike, Cut, CutTwice])
+@pytest.mark.parametrize("make", [Apart, Last, Summed, Sliced, Alike, Cut, CutTwice, Nested])
 def test_states_that_carry_no_gradient_or_a_part(make):
     check(make(3, 4).double())
 

@@ -157,12 +157,13 @@ class _Planner:
 
     def _written(self, concat: Node, start: int, stop: int) -> bool:
         """Whether the parts of a concatenation have been written that some features lie in."""
-        unwritten = {part for part, _ in self.copies}
-        unwritten |= {result for product, result in self.biased.items() if product in self.waiting}
-        column = 0
+        pending = {result for product, result in self.biased.items() if product in self.waiting}
+        pending |= set(self.waiting)
+        whole, column = self.memory.where[concat], 0
         for part in concat.inputs:
+            place = whole._replace(column=whole.column + column)
             needed = column < stop and start < column + part.width
-            if needed and (part in self.waiting or part in unwritten):
+            if needed and (part in pending or (part, place) in self.copies):
                 return False
             column += part.width
         return True
@@ -272,11 +273,11 @@ class _Planner:
 
     def _copy_ready(self) -> None:
         """Write the parts of concatenations that come from elsewhere."""
-        still = []
-        for part, place in self.copies:
-            if part not in self.waiting and self._at_hand(part, ()):
+        while True:
+            ready = [c for c in self.copies if c[0] not in self.waiting and self._at_hand(c[0], ())]
+            if not ready:
+                return
+            for part, place in ready:
                 operand = self._operand(part, {})
                 self.instructions.append(Kernel(part.width, (Op("copy", place, (operand,)),)))
-            else:
-                still.append((part, place))
-        self.copies = still
+            self.copies = [copy for copy in self.copies if copy not in ready]
