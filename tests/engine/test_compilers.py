@@ -178,3 +178,14 @@ def test_without_the_core_steps_are_unrolled(monkeypatch):
     x = torch.randn(4, 2, 3, dtype=torch.float64)
     same([torch.compile(layer, fullgraph=True, backend=backend)(x)[0]], [layer(x)[0]])
     assert loops(graphs) == [0]
+
+
+@needs_core
+def test_what_is_wrong_is_said():
+    net = ur.Recurrent(ur.cells.LSTM(3, 4))
+    run = torch.compile(net, backend="eager")
+    with pytest.raises(Exception, match="input_size is 3"):
+        run(torch.zeros(4, 2, 5))
+    net.cell.to("meta")
+    with pytest.raises(Exception, match="meta"):
+        run(torch.zeros(4, 2, 3))

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from unrolled.engine import native, operators  # noqa: F401 (the operations)
 from unrolled.engine.cell import Cell, bind
-from unrolled.engine.check import complete_extras, complete_states, shape_of
+from unrolled.engine.check import check_input, complete_extras, complete_states, shape_of
 from unrolled.engine.lower import Declined
 from unrolled.engine.programs import compiled, publish
 from unrolled.engine.reference import Outputs
@@ -37,14 +37,22 @@ def captured(
     parameters: Mapping[str, Tensor] | None,
 ) -> Outputs | None:
     """Run a cell as an operation that torch's compilers can record; ``None`` where there is none."""
+    check_input(cell, x)
     short = x.dtype == torch.bfloat16
-    if x.device.type != "cpu" or not (short or x.dtype in (torch.float32, torch.float64)):
+    if (
+        x.device.type != "cpu"
+        or x.dim() != 3
+        or cell.delays
+        or not (short or x.dtype in (torch.float32, torch.float64))
+    ):
         return None
     casts = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
     if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.bfloat16:
         return None
     given = complete_states(cell, x, states, zeros=False)
     extras = complete_extras(cell, x, extras) if cell.extra_names or extras else {}
+    if any(extra.dtype != x.dtype or extra.dim() != 3 for extra in extras.values()):
+        return None
     widths = tuple((name, int(extra.shape[2])) for name, extra in extras.items())
     signature = cell.signature
     found = _recipe(cell if signature is None else signature, widths, x.dtype, keep)
@@ -57,7 +65,7 @@ def captured(
     if (
         any(tensor.dtype != x.dtype for tensor in tensors if tensor.is_floating_point())
         and not casts
-    ):
+    ) or any(tensor.device != x.device for tensor in [*tensors, *extras.values()]):
         return None
     if plain is None:
         constants = torch.ops.unrolled.once(program, tensors)
