@@ -269,3 +269,26 @@ def test_threads_that_share_the_columns_of_a_step_change_no_bit(kind, batch):
         torch.set_num_threads(before)
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+class Through(ur.Cell):
+    """An output that is an input, and two inputs with one gradient."""
+
+    output_names = ("y",)
+    extra_names = ("e", "k")
+
+    def step(self, x, h, e, k):
+        return (x + e + 0.5 * h).tanh(), k
+
+
+@needs_core
+def test_inputs_whose_gradient_is_given_or_shared():
+    cell, rows = Through(3, 3), [torch.randn(4, 2, 3).requires_grad_() for _ in range(3)]
+    weights = torch.randn(4, 2, 3)
+    found = []
+    for engine in (run, reference.run):
+        outputs = engine(cell, rows[0], extras={"e": rows[1], "k": rows[2]})
+        loss = (outputs.y * weights).sum() + outputs.states["h"].sum()
+        found.append(torch.autograd.grad(loss, rows))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)

@@ -266,6 +266,20 @@ class CutTwice(ur.Cell):
         return self.c(both).tanh(), self.b(x)[:, : self.hidden_size].tanh()
 
 
+class Shown(ur.Cell):
+    """An output that is the slice of a product which the backward pass reads."""
+
+    output_names = ("y",)
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.h, self.a = (torch.nn.Linear(hidden_size, 2 * hidden_size) for _ in range(2))
+
+    def step(self, x, h):
+        y, _ = self.h(h).chunk(2, -1)
+        return (self.a(y)[:, : self.hidden_size] + x[:, :1]).tanh(), y
+
+
 class Nested(ur.Cell):
     """Rows side by side, in which the same rows stand as in those that are a part of them."""
 
@@ -293,7 +307,7 @@ class Cut(ur.Cell):
         return self.h(both[:, : 2 * self.hidden_size]).tanh()
 
 
-@pytest.mark.parametrize("make", [Apart, Last, Summed, Sliced, Alike, Cut, CutTwice, Nested])
+@pytest.mark.parametrize("make", [Apart, Last, Summed, Sliced, Alike, Cut, CutTwice, Nested, Shown])
 def test_states_that_carry_no_gradient_or_a_part(make):
     check(make(3, 4).double())
 

@@ -172,8 +172,9 @@ def _backward(program: Program, cut: Partition) -> None:
     for leaf, gradient in gradients.items():
         if leaf.op in ("x", "extra"):
             name = str(leaf.attrs[0])
+            taken = (*program.grads.values(), *program.input_gradients.values())
             program.input_gradients[name] = _rows(
-                program, "back_after", gradient, f"gradient of {name}"
+                program, "back_after", gradient, f"gradient of {name}", taken
             )
         elif leaf.op == "once":
             out = memory.new(f"gradient of once {leaf.attrs[0]}", "once", leaf.width)

@@ -214,7 +214,10 @@ def _keep(cut: Partition, needed: Iterable[Node], forward: set[Node]) -> set[Nod
 def _narrowed(cut: Partition) -> list[Node]:
     """Keep of a value made in the loop only the slices that are read, where they are its lesser part."""
     back = [*cut.back_before.nodes, *cut.back_loop.nodes, *cut.back_after.nodes]
-    results = {*cut.wanted.values(), *(new for _, new in cut.states.values())}
+    results = {
+        base(node) for node in (*cut.wanted.values(), *(new for _, new in cut.states.values()))
+    }
+    results |= {base(source) for node in cut.after.nodes for source in node.inputs}
     kept: set[Node] = set()
     for node in cut.kept:
         readers = {reader for reader in back if node in reader.inputs}
