@@ -280,6 +280,19 @@ class Shown(ur.Cell):
         return (self.a(y)[:, : self.hidden_size] + x[:, :1]).tanh(), y
 
 
+class Again(ur.Cell):
+    """A product that is kept, and a sum of it that is computed again."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.a = torch.nn.Linear(hidden_size, hidden_size, bias=False)
+        self.b, self.c = (torch.nn.Linear(hidden_size, hidden_size) for _ in range(2))
+
+    def step(self, x, h):
+        a = self.a(h)
+        return (self.b(a) * self.c(a + self.b.bias) * x[:, :1]).tanh()
+
+
 class Nested(ur.Cell):
     """Rows side by side, in which the same rows stand as in those that are a part of them."""
 
@@ -307,7 +320,9 @@ class Cut(ur.Cell):
         return self.h(both[:, : 2 * self.hidden_size]).tanh()
 
 
-@pytest.mark.parametrize("make", [Apart, Last, Summed, Sliced, Alike, Cut, CutTwice, Nested, Shown])
+@pytest.mark.parametrize(
+    "make", [Apart, Last, Summed, Sliced, Alike, Cut, CutTwice, Nested, Shown, Again]
+)
 def test_states_that_carry_no_gradient_or_a_part(make):
     check(make(3, 4).double())
 

@@ -70,6 +70,7 @@ class _Planner:
             (reader, *others) = readers
             if (
                 product.op == "matmul"
+                and product in self.waiting  # and not kept from the forward pass
                 and not others
                 and reader.op == "add"
                 and product not in self.targets
