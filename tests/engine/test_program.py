@@ -293,6 +293,21 @@ class Again(ur.Cell):
         return (self.b(a) * self.c(a + self.b.bias) * x[:, :1]).tanh()
 
 
+class Numbers(ur.Cell):
+    """Numbers side by side, and rows of which a part is read twice, once past what anyone needs."""
+
+    extra_names = ("e",)
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.h = torch.nn.Linear(8, hidden_size)
+
+    def step(self, x, h, e):
+        inner = torch.cat([e, h, e[:, :1], e], -1)
+        numbers = torch.cat([torch.zeros_like(h[:, :1]), torch.ones_like(h[:, :1])], -1)
+        return self.h(torch.cat([h, inner[:, :6]], -1)[:, :8]).tanh() + numbers.repeat(1, 2)
+
+
 class Nested(ur.Cell):
     """Rows side by side, in which the same rows stand as in those that are a part of them."""
 
@@ -325,6 +340,10 @@ class Cut(ur.Cell):
 )
 def test_states_that_carry_no_gradient_or_a_part(make):
     check(make(3, 4).double())
+
+
+def test_numbers_side_by_side():
+    check(Numbers(3, 4).double(), {"e": torch.randn(4, 3, 2, dtype=torch.float64)})
 
 
 def copies(cell):

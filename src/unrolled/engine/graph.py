@@ -136,11 +136,13 @@ class Graph:
                 and last.attrs[1] == part.attrs[0]
             ):
                 merged[-1] = self.slice(part.inputs[0], last.attrs[0], part.attrs[1])
+            elif last is not None and (number := _number(part)) and number is _number(last):
+                merged[-1] = self.expand(number, last.width + part.width)
             else:
                 merged.append(part)
         if len(merged) == 1:
             return merged[0]
-        rows = any(part.rows for part in merged)
+        rows = any(part.rows or _number(part) for part in merged)
         return self._node("concat", tuple(merged), sum(part.width for part in merged), (), rows)
 
     def expand(self, a: Node, width: int) -> Node:
@@ -196,6 +198,12 @@ def depending(nodes: Iterable[Node], on: Iterable[Node]) -> set[Node]:
 def listing(nodes: Iterable[Node]) -> Iterator[str]:
     """One line a node."""
     return map(repr, nodes)
+
+
+def _number(node: Node) -> Node | None:
+    """The constant that a value is, or repeats."""
+    node = node.inputs[0] if node.op == "expand" else node
+    return node if node.op == "const" else None
 
 
 def _simplify(graph: Graph, op: str, inputs: tuple[Node, ...]) -> Node | None:
