@@ -305,7 +305,9 @@ class Numbers(ur.Cell):
     def step(self, x, h, e):
         inner = torch.cat([e, h, e[:, :1], e], -1)
         numbers = torch.cat([torch.zeros_like(h[:, :1]), torch.ones_like(h[:, :1])], -1)
-        return self.h(torch.cat([h, inner[:, :6]], -1)[:, :8]).tanh() + numbers.repeat(1, 2)
+        return self.h(torch.cat([h, inner[:, :6]], -1)[:, :8]).tanh() * x[:, :1] + numbers.repeat(
+            1, 2
+        )
 
 
 class Nested(ur.Cell):
