@@ -7,7 +7,7 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 
 # About 90 seconds on 2 cores.
-DEMO := --hidden 256 --steps 2400 --lr 0.005 --schedule cosine --warmup 100 --evaluate-every 300
+DEMO := --hidden 256 --steps 3200 --lr 0.005 --schedule cosine --warmup 100 --evaluate-every 400
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -48,7 +48,7 @@ class StopAt(Callback):
 
     def on_step(self, event):
         if event.step == self.step:
-            os.kill(os.getpid(), self.number)
+            signal.raise_signal(self.number)  # in this thread, so that it is noted at once
 
 
 def metrics_lines(out):
