@@ -78,6 +78,27 @@ def test_every_model_gives_torchs_weights(text, tmp_path, model):
     same(text, tmp_path, **model)
 
 
+GATES = """
+import torch, unrolled as ur
+from torch import nn
+class Gates(ur.Cell):
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        both = input_size + hidden_size
+        self.z, self.n = nn.Linear(both, hidden_size), nn.Linear(both, hidden_size)
+    def step(self, x, h):
+        both = torch.cat([x, h], -1)
+        z = self.z(both).sigmoid()
+        return (1 - z) * self.n(both).tanh() + z * h
+"""
+
+
+def test_a_users_cell_with_a_matrix_for_each_gate(text, tmp_path):
+    path = tmp_path / "gates.py"
+    path.write_text(GATES)
+    same(text, tmp_path, cell=f"{path}:Gates")
+
+
 def same(text, tmp_path, **flags):
     whole, seen = run(text, tmp_path / "whole", **flags)
     parts, told = run(text, tmp_path / "parts", engine="reference", **flags)

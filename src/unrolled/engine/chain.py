@@ -79,7 +79,9 @@ class Chain:
         plans, places = [], []
         for place, link in enumerate(links):
             plan = compiled(link, {}, first.dtype)
-            if plan.step.joined or None in plan.step.plain:
+            if plan.step.joined:  # weights that move are not copied side by side first
+                plan = compiled(link, {}, first.dtype, join=False)
+            if None in plan.step.plain:
                 raise Declined(
                     f"{type(link).__name__} computes with its parameters before the loop"
                 )

@@ -58,8 +58,9 @@ class Compiled:
         first: str,
         *,
         keep: bool = False,
+        join: bool = True,
     ) -> None:
-        self.step = rewrite(trace(cell, extras, dtype))
+        self.step = rewrite(trace(cell, extras, dtype), join=join)
         self.cell_name = type(cell).__name__
         self.dtype = dtype
         names = self.step.states | self.step.outputs | self.step.gates

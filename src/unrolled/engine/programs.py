@@ -43,18 +43,30 @@ def named(name: str) -> Compiled:
 
 
 def compiled(
-    cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bool = False
+    cell: Cell,
+    extras: Mapping[str, int],
+    dtype: torch.dtype,
+    keep: bool = False,
+    *,
+    join: bool = True,
 ) -> Compiled:
     """Trace and compile a cell, or find that it was.
+
+    Args:
+        cell: The cell.
+        extras: Width of each further input.
+        dtype: Of inputs and states.
+        keep: Whether all states, outputs and gates are results.
+        join: Whether matrices may be put side by side at each call.
 
     Raises:
         Declined: If it cannot be compiled; the sentence says why.
     """
-    key = (_signature(cell), tuple(extras.items()), dtype, keep)
+    key = (_signature(cell), tuple(extras.items()), dtype, keep, join)
     found = _compiled.get(key)
     if found is None:
         with _tracing, torch.autocast("cpu", enabled=False):
-            found = _compiled.get(key) or _compile(cell, extras, dtype, keep)
+            found = _compiled.get(key) or _compile(cell, extras, dtype, keep, join)
             if len(_compiled) >= MOST_COMPILED:
                 del _compiled[next(iter(_compiled))]
             _compiled[key] = found
@@ -64,11 +76,11 @@ def compiled(
 
 
 def _compile(
-    cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bool
+    cell: Cell, extras: Mapping[str, int], dtype: torch.dtype, keep: bool, join: bool
 ) -> Compiled | Declined:
     first = (cell.output_names or cell.state_names)[0]
     try:
-        plan = Compiled(cell, extras, dtype, first, keep=keep)
+        plan = Compiled(cell, extras, dtype, first, keep=keep, join=join)
         plan.training()  # what cannot be scheduled is found now
     except Declined as reason:
         return reason
