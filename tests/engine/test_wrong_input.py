@@ -117,9 +117,13 @@ def test_wrong_results(name, engine):
 def test_weights_unlike_the_input(engine):
     cell = Plain()
     cell.h.double()
-    with pytest.raises(RuntimeError, match=r"Plain: parameter 'h.weight' is torch.float64, but the"):
+    with pytest.raises(
+        RuntimeError, match=r"Plain: parameter 'h.weight' is torch.float64, but the"
+    ):
         engine(cell, good())
-    with pytest.raises(RuntimeError, match=r"Plain: parameter 'x.weight' is on meta, but the input"):
+    with pytest.raises(
+        RuntimeError, match=r"Plain: parameter 'x.weight' is on meta, but the input"
+    ):
         engine(Plain().to("meta"), good())
 
 
