@@ -75,6 +75,15 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_resume(number, tmp_path):
     assert metrics_lines(out) == metrics_lines(tmp_path / "alone")
 
 
+@pytest.fixture
+def _heeded():
+    """Ctrl-C as a terminal has it: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeded")
 def test_a_second_signal_acts_at_once(tmp_path):
     class Twice(StopAt):
         def on_step(self, event):
