@@ -30,25 +30,6 @@ void round(const float* a, Index a_row, Index rows, Index k, float* out) {
   }
 }
 
-void pack(const Packing<float>& p) {
-  constexpr Index width = panel_width<float>;
-  for (Index panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    const Index first = panel * width, count = least(p.columns - first, width);
-    float* out = p.packed + first * PairGemm::words(p.k);
-    for (Index k = 0; k < p.k; k += 2, out += width) {
-      const float* row = p.source + k * p.source_row + first;
-      const float* next = row + (k + 1 < p.k ? p.source_row : 0);
-      const float keep = k + 1 < p.k ? 1.f : 0.f;
-      if (count == width && k + 1 < p.k) {
-        for (Index j = 0; j < width; ++j) out[j] = word(row[j], next[j]);
-      } else {
-        for (Index j = 0; j < width; ++j)
-          out[j] = j < count ? word(row[j], keep != 0 ? next[j] : 0.f) : 0.f;
-      }
-    }
-  }
-}
-
 void pack_transposed(const Packing<float>& p) {
   constexpr Index width = panel_width<float>, strip = 16;
   const Index words = PairGemm::words(p.k);
@@ -81,6 +62,15 @@ void pack_rows(const float* source, Index row, Index m, Index columns, float* pa
     }
   }
 }
+void pack(const Packing<float>& p) {
+  constexpr Index width = panel_width<float>;
+  for (Index panel = p.panel_begin; panel < p.panel_end; ++panel) {
+    const Index first = panel * width;
+    pack_rows<width>(p.source + first, p.source_row, p.k, p.columns - first,
+                     p.packed + first * PairGemm::words(p.k));
+  }
+}
+
 using PackRows = void (*)(const float*, Index, Index, Index, float*);
 template <int... Row>
 PackRows pack_rows_from(std::integer_sequence<int, Row...>, int width) {

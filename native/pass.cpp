@@ -14,6 +14,13 @@ bool among(const std::vector<int>& list, int array) {
   return std::find(list.begin(), list.end(), array) != list.end();
 }
 
+// Puts the caller's memory where the program's arrays are looked up.
+template <class T>
+void give(const std::vector<int>& arrays, const std::uintptr_t* given, std::vector<T*>& at) {
+  for (std::size_t k = 0; k < arrays.size(); ++k)
+    if (arrays[k] >= 0) at[arrays[k]] = reinterpret_cast<T*>(given[k]);
+}
+
 }  // namespace
 
 Pass::Pass(ir::Program program, Roles roles, bool wide, const Kernels* kernels)
@@ -111,8 +118,7 @@ Pass::Saved Pass::saved() const {
 template <class T>
 void Pass::run_pack(const std::uintptr_t* constants, bool pairs, PackedWeights& packed) const {
   std::vector<T*> at(program_.arrays.size(), nullptr);
-  for (std::size_t k = 0; k < roles_.constants.size(); ++k)
-    if (roles_.constants[k] >= 0) at[roles_.constants[k]] = reinterpret_cast<T*>(constants[k]);
+  give(roles_.constants, constants, at);
   pack_ahead(Call<T>{&program_, kernels_, {}, at.data(), 1, pairs}, packed);
 }
 
@@ -124,12 +130,8 @@ void Pass::run_forward(const Steps& steps, const std::int64_t* last, const Forwa
   place_states<T>(steps, memory.results, base, at);
   place(kept_, steps, base + place(hidden_, steps, nullptr, nullptr), &at);
   place(passing_, steps, static_cast<std::byte*>(passing.data()), &at);
-  auto give = [&](const std::vector<int>& arrays, const std::uintptr_t* given) {
-    for (std::size_t k = 0; k < arrays.size(); ++k)
-      if (arrays[k] >= 0) at[arrays[k]] = reinterpret_cast<std::byte*>(given[k]);
-  };
-  give(roles_.inputs, memory.inputs);
-  give(roles_.constants, memory.constants);
+  give(roles_.inputs, memory.inputs, at);
+  give(roles_.constants, memory.constants, at);
   for (std::size_t k = 0; k < roles_.states.size(); ++k) {
     const auto& state = roles_.states[k];
     const std::size_t bytes = std::size_t(steps.batch * state.width) * sizeof(T);
@@ -189,14 +191,10 @@ void Pass::run_backward(const Steps& steps, std::byte* base, const BackwardMemor
     else std::memset(out, 0, size);
     at[state.carried] = out;
   }
-  auto give = [&](const std::vector<int>& arrays, const std::uintptr_t* given) {
-    for (std::size_t k = 0; k < arrays.size(); ++k)
-      if (arrays[k] >= 0) at[arrays[k]] = reinterpret_cast<std::byte*>(given[k]);
-  };
-  give(roles_.inputs, memory.inputs);
-  give(roles_.constants, memory.constants);
-  give(roles_.input_gradients, memory.input_gradients);
-  give(roles_.constant_gradients, memory.constant_gradients);
+  give(roles_.inputs, memory.inputs, at);
+  give(roles_.constants, memory.constants, at);
+  give(roles_.input_gradients, memory.input_gradients, at);
+  give(roles_.constant_gradients, memory.constant_gradients, at);
   for (int i : roles_.constant_gradients)
     if (i >= 0) std::memset(at[i], 0, std::size_t(program_.arrays[i].width) * sizeof(T));
   unrolled::backward(Call<T>{&program_, kernels_, steps, reinterpret_cast<T* const*>(at.data()), threads,

@@ -15,7 +15,7 @@ from torch.fx import _symbolic_trace
 from torch.utils._python_dispatch import _disable_current_modes
 
 from unrolled.engine import native, operators  # noqa: F401 (the operations)
-from unrolled.engine.cell import Cell, bind
+from unrolled.engine.cell import Cell, bind, tensors_of
 from unrolled.engine.check import check_input, complete_extras, complete_states, shape_of
 from unrolled.engine.lower import Declined
 from unrolled.engine.programs import compiled, publish
@@ -140,13 +140,9 @@ def _compiled(
     cell: Cell, widths: Mapping[str, int], dtype: torch.dtype, keep: bool
 ) -> native.Compiled:
     """Compile a cell of which torch.export may have made all parameters fake."""
-    tensors = {
-        **dict(cell.named_parameters(remove_duplicate=False)),
-        **dict(cell.named_buffers(remove_duplicate=False)),
-    }
     shapes = {
         name: torch.empty(t.shape, dtype=t.dtype, device="meta")
-        for name, t in tensors.items()
+        for name, t in tensors_of(cell).items()
         if isinstance(t, FakeTensor)
     }
     patched = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__")}

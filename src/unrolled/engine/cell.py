@@ -127,6 +127,12 @@ class Cell(nn.Module):
         return cell if like is None else cell.to(like.device, like.dtype)
 
 
+def tensors_of(cell: Cell) -> dict[str, Tensor]:
+    """All parameters and buffers by name; one that has two names, as tied weights have, twice."""
+    parameters = dict(cell.named_parameters(remove_duplicate=False))
+    return parameters | dict(cell.named_buffers(remove_duplicate=False))
+
+
 def bind(module: ModuleT, tensors: Mapping[str, Tensor]) -> ModuleT:
     """Copy a module, but for `tensors` in place of its parameters and buffers of these names.
 

@@ -220,10 +220,9 @@ def decide(
     Returns:
         What the native engine runs; or ``None``, and why the reference engine runs.
     """
-    if _asked.get() == "reference":
-        return None, 'it is asked for: with unrolled.engine("reference")'
-    if not _asked.get() and _known(os.environ.get("UNROLLED_ENGINE") or "native") == "reference":
-        return None, "it is asked for: UNROLLED_ENGINE=reference"
+    if engine_asked() == "reference":
+        how = 'with unrolled.engine("reference")' if _asked.get() else "UNROLLED_ENGINE=reference"
+        return None, f"it is asked for: {how}"
     try:
         _check_circumstances(torch.empty(0, dtype=dtype, device=device))
         plan = compiled(cell, extras, dtype)

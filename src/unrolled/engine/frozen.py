@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unrolled.engine.cell import Cell
+from unrolled.engine.cell import Cell, tensors_of
 from unrolled.engine.native import Compiled, Plan
 
 held: list["Frozen"] = []
@@ -85,8 +85,7 @@ def _sources(plan: Compiled, cell: Cell, parameters: Mapping[str, Tensor] | None
     names = plan.step.named
     if parameters is not None and parameters.keys() >= set(names):
         return [parameters[name] for name in names]
-    own = dict(cell.named_parameters(remove_duplicate=False))
-    found = own | dict(cell.named_buffers(remove_duplicate=False)) | dict(parameters or {})
+    found = tensors_of(cell) | dict(parameters or {})
     return [found[name] for name in names]
 
 

@@ -202,14 +202,13 @@ class Plan:
             [program.once_gradients.get(leaf, -1) for leaf in leaves],
         ]
         self.engine = _native.Engine(code, numbers, roles, compiled.dtype == torch.float64)
-        self.state_arrays = set(program.states.values())
         self.state_of = {
             program.states[name]: place for place, name in enumerate(compiled.state_names)
         }
         self.results = [(index, arrays[index].width) for index in results]
         size = compiled.dtype.itemsize
         # Of each result, the bytes of a row of the initial state, which stand before it.
-        self.before = [(i, width * size * (i in self.state_arrays)) for i, width in self.results]
+        self.before = [(i, width * size * (i in self.state_of)) for i, width in self.results]
         self.gradients = [index >= 0 for index in (*roles[5], *roles[6])]
 
     def forward(
@@ -235,7 +234,7 @@ class Plan:
         for index, width in self.results:
             if index in made:
                 continue
-            if index in self.state_arrays:  # it begins with the initial states, at a cache line
+            if index in self.state_of:  # it begins with the initial states, at a cache line
                 first = (batch * width + 15) // 16 * 16
                 made[index] = x.new_empty(first + n * width)[first:]
             else:
@@ -264,7 +263,7 @@ class Plan:
         found = [*results]
         for place, (index, width) in enumerate(self.results):
             result = results[place]
-            if index in self.state_arrays and result.storage_offset() < batch * width:
+            if index in self.state_of and result.storage_offset() < batch * width:
                 state = states[self.state_of[index]]
                 whole = result.new_zeros(batch + result.numel() // width, width)
                 whole[batch:] = result.reshape(-1, width)

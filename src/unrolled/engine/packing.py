@@ -28,10 +28,8 @@ class Packing:
         last: Tensor | None,
         shape: tuple[int, ...] | None = None,
     ) -> None:
-        self.steps, self.batch, self.offsets, self.running, self.last = (
-            *(steps, batch, offsets, running),
-            last,
-        )
+        self.steps, self.batch = steps, batch
+        self.offsets, self.running, self.last = offsets, running, last
         self.rows = int(offsets[-1])
         self.shape = shape or (self.rows,)
         addresses = [0 if t is None else t.data_ptr() for t in (offsets, running, last)]

@@ -22,7 +22,7 @@ from torch.fx.experimental.symbolic_shapes import (
     ShapeEnv,
 )
 
-from unrolled.engine.cell import Cell, bind, recording_gates
+from unrolled.engine.cell import Cell, bind, recording_gates, tensors_of
 from unrolled.engine.check import check_results
 from unrolled.engine.graph import Graph, Node
 from unrolled.engine.lower import Declined, Lowering
@@ -123,7 +123,7 @@ class Step:
         if given and None not in self.plain and given.keys() >= set(self.plain):
             values = [given[name] for name in self.plain if name]
         else:
-            tensors = {**_tensors(cell), **(given or {})}
+            tensors = {**tensors_of(cell), **(given or {})}
             if None in self.plain:
                 values = list(self.once(*(tensors[name] for name in self.named)))
             else:
@@ -186,7 +186,7 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
     cell = bind(
         cell, {}
     )  # tracing puts other tensors into its modules; another thread may be using them
-    tensors = _tensors(cell)
+    tensors = tensors_of(cell)
     shapes = ShapeEnv(duck_shape=False)
     fake = FakeTensorMode(shape_env=shapes)
     symbol = shapes.create_symbol(BATCH_HINT, _Batch(), dynamic_dim=DimDynamic.DYNAMIC)
@@ -227,12 +227,6 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
     if shapes.guards:
         raise Declined("it branches on the size of the batch")
     return _write(cell, traced, list(widths), list(tensors), found["gates"], batch)
-
-
-def _tensors(cell: Cell) -> dict[str, Tensor]:
-    """All parameters and buffers by name; one that has two names, as tied weights have, twice."""
-    parameters = dict(cell.named_parameters(remove_duplicate=False))
-    return parameters | dict(cell.named_buffers(remove_duplicate=False))
 
 
 def _write(
