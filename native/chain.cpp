@@ -30,6 +30,10 @@ Chain::Chain(Symbols symbols, std::vector<Link> links, Index weights)
   }
   if (links_.back().pass->width(0) != symbols_.count)
     throw std::invalid_argument("the last link has a logit for each symbol");
+  one_hot_ = !symbols_.width && links_[0].pass->only_multiplied(0);
+  shared_table_ = std::any_of(links_.begin(), links_.end(), [&](const Link& link) {
+    return std::find(link.constants.begin(), link.constants.end(), symbols_.table) != link.constants.end();
+  });
 }
 
 Gradients Chain::gradients(const ChainBatch& batch, std::uintptr_t weights, std::uintptr_t gradients,
@@ -51,7 +55,7 @@ Gradients Chain::run(const ChainBatch& batch, T* weights, T* gradients, const Cl
 
   // x of every link and the logits, each after the initial rows it may need; then their gradients.
   std::vector<Index> at{0};
-  Index total = padded(n * width), widest = symbols_.width ? width : 0;
+  Index total = one_hot_ ? 0 : padded(n * width), widest = symbols_.width ? width : 0;
   for (const Link& link : links_) {
     const Index w = link.pass->width(0), ahead = link.pass->is_state(0) ? batch.batch * w : 0;
     at.push_back(total);
@@ -69,13 +73,10 @@ Gradients Chain::run(const ChainBatch& batch, T* weights, T* gradients, const Cl
 
   T* x = base;
   const T* table = weights + symbols_.table;
-  const bool one_hot = !symbols_.width && links_[0].pass->only_multiplied(0);
-  if (one_hot) {
-    // The symbols themselves do.
-  } else if (symbols_.width) {
+  if (symbols_.width) {
     for (Index r = 0; r < n; ++r)
       std::memcpy(x + r * width, table + batch.inputs[r] * width, std::size_t(width) * sizeof(T));
-  } else {
+  } else if (!one_hot_) {
     std::fill(x, x + n * width, T(0));
     for (Index r = 0; r < n; ++r) x[r * width + batch.inputs[r]] = 1;
   }
@@ -87,7 +88,7 @@ Gradients Chain::run(const ChainBatch& batch, T* weights, T* gradients, const Cl
     const Link& link = links_[k];
     std::vector<std::uintptr_t> own;
     for (Index offset : link.constants) own.push_back(address(weights + offset));
-    const bool looks_up = k == 0 && one_hot;
+    const bool looks_up = k == 0 && one_hot_;
     const std::uintptr_t input = looks_up ? address(batch.inputs) : address(values(k));
     const std::uintptr_t result = address(base + at[k + 1]);
     ForwardMemory memory{&input, batch.initial + state, own.data(), &result, batch.last + state, looks_up};
@@ -107,7 +108,7 @@ Gradients Chain::run(const ChainBatch& batch, T* weights, T* gradients, const Cl
     std::vector<std::uintptr_t> of_constants, none(roles.states.size(), 0);
     for (Index offset : link.constants) of_constants.push_back(address(gradients + offset));
     T* handed = roles.input_gradients[0] >= 0 ? buffers[k % 2] : nullptr;
-    const bool looks_up = k == 0 && one_hot;
+    const bool looks_up = k == 0 && one_hot_;
     const std::uintptr_t input = looks_up ? address(batch.inputs) : address(values(k));
     const std::uintptr_t result = address(base + at[k + 1]);
     const std::uintptr_t grad = address(received), input_gradient = address(handed);
@@ -118,11 +119,8 @@ Gradients Chain::run(const ChainBatch& batch, T* weights, T* gradients, const Cl
   }
   if (symbols_.width) {
     // A table that is the read-out's matrix too has its share of that already.
-    bool shared = false;
-    for (const Link& link : links_)
-      shared |= std::find(link.constants.begin(), link.constants.end(), symbols_.table) != link.constants.end();
     T* out = gradients + symbols_.table;
-    if (!shared) std::fill(out, out + symbols_.count * width, T(0));
+    if (!shared_table_) std::fill(out, out + symbols_.count * width, T(0));
     for (Index r = 0; r < n; ++r) {
       T* row = out + batch.inputs[r] * width;
       for (Index j = 0; j < width; ++j) row[j] += received[r * width + j];

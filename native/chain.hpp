@@ -60,6 +60,8 @@ class Chain {
   std::vector<Link> links_;
   Index weights_;
   const Kernels* kernels_;
+  bool one_hot_;       // the symbols themselves are the first link's input
+  bool shared_table_;  // the table is the read-out's matrix too
 };
 
 }  // namespace unrolled
