@@ -10,14 +10,63 @@ import textwrap
 from pathlib import Path
 from types import ModuleType
 
-from unrolled.cells.elman import Elman
-from unrolled.cells.gru import GRU
-from unrolled.cells.lstm import LSTM
+from unrolled.cells.echo import EchoState
+from unrolled.cells.elman import IRNN, Elman, PreActivation
+from unrolled.cells.feedback import Jordan
+from unrolled.cells.gru import GRU, MinimalGated, ResetBeforeGRU
+from unrolled.cells.highway import RecurrentHighway
+from unrolled.cells.independent import IndRNN
+from unrolled.cells.layer_norm import LayerNormGRU, LayerNormLSTM
+from unrolled.cells.leaky import Leaky
+from unrolled.cells.linear import LRU, MinGRU, MinLSTM
+from unrolled.cells.lstm import (
+    LSTM,
+    LSTM1997,
+    CoupledLSTM,
+    MultiplicativeLSTM,
+    PeepholeLSTM,
+    ProjectedLSTM,
+)
+from unrolled.cells.orthogonal import Orthogonal, Spectral
+from unrolled.cells.skip import Clockwork, Dilated, Skip
+from unrolled.cells.slstm import SLSTM
+from unrolled.cells.unitary import Unitary
 from unrolled.engine import Cell
 from unrolled.errors import InputError
 from unrolled.settings import ModelSettings
 
-CELLS: dict[str, type[Cell]] = {"rnn": Elman, "lstm": LSTM, "gru": GRU}
+CELLS: dict[str, type[Cell]] = {
+    "rnn": Elman,
+    "lstm": LSTM,
+    "gru": GRU,
+    "irnn": IRNN,
+    "preactivation": PreActivation,
+    "jordan": Jordan,
+    "leaky": Leaky,
+    "orthogonal": Orthogonal,
+    "spectral": Spectral,
+    "unitary": Unitary,
+    "indrnn": IndRNN,
+    "esn": EchoState,
+    "lstm-1997": LSTM1997,
+    "lstm-peephole": PeepholeLSTM,
+    "lstm-coupled": CoupledLSTM,
+    "lstm-layernorm": LayerNormLSTM,
+    "lstm-multiplicative": MultiplicativeLSTM,
+    "lstm-projected": ProjectedLSTM,
+    "slstm": SLSTM,
+    "gru-before": ResetBeforeGRU,
+    "gru-layernorm": LayerNormGRU,
+    "mgu": MinimalGated,
+    "skip": Skip,
+    "dilated": Dilated,
+    "clockwork": Clockwork,
+    "highway": RecurrentHighway,
+    "mingru": MinGRU,
+    "minlstm": MinLSTM,
+    "lru": LRU,
+}
+"""Cells that are built from ``(input_size, hidden_size)``, by name."""
 
 
 def resolve(name: str) -> type[Cell]:
