@@ -31,14 +31,14 @@ class Engine {
       : pass_(ir::read_program(code, numbers), read_roles(roles), wide, kernels()) {}
 
   std::unique_ptr<Block> forward(Index steps, Index batch, std::uintptr_t offsets, std::uintptr_t running,
-                                 std::uintptr_t last, const Addresses& at, int threads, bool pairs) const {
-    return forward_with(nullptr, 0, steps, batch, offsets, running, last, at, threads, pairs);
+                                 const Addresses& at, int threads, bool pairs) const {
+    return forward_with(nullptr, 0, steps, batch, offsets, running, at, threads, pairs);
   }
 
   // With weights packed ahead; what is saved goes to an address, unless that is 0.
   std::unique_ptr<Block> forward_with(const PackedWeights* packed, std::uintptr_t into, Index steps, Index batch,
-                                      std::uintptr_t offsets, std::uintptr_t running, std::uintptr_t last,
-                                      const Addresses& at, int threads, bool pairs) const {
+                                      std::uintptr_t offsets, std::uintptr_t running, const Addresses& at,
+                                      int threads, bool pairs) const {
     const Roles& roles = pass_.roles();
     Reader reader{at};
     ForwardMemory memory{reader.next(roles.inputs.size()), reader.next(roles.states.size()),
@@ -46,8 +46,8 @@ class Engine {
                          reader.next(roles.states.size())};
     reader.end();
     nb::gil_scoped_release released;
-    return pass_.forward(all(steps, batch, offsets, running), reinterpret_cast<const std::int64_t*>(last),
-                         memory, threads, pairs, packed, reinterpret_cast<void*>(into));
+    return pass_.forward(all(steps, batch, offsets, running), memory, threads, pairs, packed,
+                         reinterpret_cast<void*>(into));
   }
 
   std::unique_ptr<PackedWeights> pack(const Addresses& constants, bool pairs) const {
@@ -155,8 +155,8 @@ NB_MODULE(_native, m) {
       .def(nb::init<const Integers&, const std::vector<double>&, const std::vector<std::vector<int>>&, bool>())
       .def("forward", &Engine::forward)
       .def("forward_with", &Engine::forward_with, nb::arg("packed").none(), nb::arg("into"), nb::arg("steps"),
-           nb::arg("batch"), nb::arg("offsets"), nb::arg("running"), nb::arg("last"), nb::arg("at"),
-           nb::arg("threads"), nb::arg("pairs"))
+           nb::arg("batch"), nb::arg("offsets"), nb::arg("running"), nb::arg("at"), nb::arg("threads"),
+           nb::arg("pairs"))
       .def("pack", &Engine::pack)
       .def("saved", &Engine::saved)
       .def("backward", &Engine::backward);

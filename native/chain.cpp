@@ -92,7 +92,7 @@ Gradients Chain::run(const ChainBatch& batch, T* weights, T* gradients, const Cl
     const std::uintptr_t input = looks_up ? address(batch.inputs) : address(values(k));
     const std::uintptr_t result = address(base + at[k + 1]);
     ForwardMemory memory{&input, batch.initial + state, own.data(), &result, batch.last + state, looks_up};
-    saved.push_back(link.pass->forward(steps, nullptr, memory, threads));
+    saved.push_back(link.pass->forward(steps, memory, threads));
     constants.push_back(std::move(own));
     state += Index(link.pass->roles().states.size());
   }

@@ -19,6 +19,8 @@ struct Steps {
 
   Index rows() const { return Index(offsets[steps]); }
   bool equal() const { return rows() == steps * batch; }
+  // First row of the step `lag` before step t, counted from the B rows that stand `lag` steps before the first.
+  Index before(Index t, Index lag) const { return t < lag ? t * batch : lag * batch + Index(offsets[t - lag]); }
 };
 
 // The weights of the sections of a forward pass, packed ahead of the calls that use them.
@@ -31,8 +33,9 @@ struct PackedWeights {
   bool pairs = false;
 };
 
-// arrays[i] is the memory of the program's array i, null for scratch. An array with all rows that a
-// `previous` array is of begins with B more rows, the initial ones, where the previous array points.
+// arrays[i] is the memory of the program's array i, null for scratch. Before an array with all rows that a
+// `previous` array is of stand B more rows for each step of its lag, the initial ones, the oldest first;
+// the previous array points to its first.
 template <class T>
 struct Call {
   const ir::Program* program;

@@ -21,6 +21,25 @@ void give(const std::vector<int>& arrays, const std::uintptr_t* given, std::vect
     if (arrays[k] >= 0) at[arrays[k]] = reinterpret_cast<T*>(given[k]);
 }
 
+// Where the last `depth` values of each row stand: calls copy(to, from, rows), `to` among (depth, B) rows, `from`
+// among the depth * B initial and N other rows.
+template <class F>
+void each_last(const Steps& steps, Index depth, F copy) {
+  auto copy_rows = [&](Index row, Index length, Index rows) {
+    for (Index d = 0; d < depth; ++d) {
+      const Index t = length - depth + d;
+      const Index from = t < 0 ? (depth + t) * steps.batch : depth * steps.batch + Index(steps.offsets[t]);
+      copy(d * steps.batch + row, from + row, rows);
+    }
+  };
+  Index first = 0;
+  for (Index length = steps.steps; length >= 0; --length) {
+    const Index stop = length ? Index(steps.running[length - 1]) : steps.batch;
+    if (stop > first) copy_rows(first, length, stop - first);
+    first = stop;
+  }
+}
+
 }  // namespace
 
 Pass::Pass(ir::Program program, Roles roles, bool wide, const Kernels* kernels)
@@ -40,8 +59,15 @@ Pass::Pass(ir::Program program, Roles roles, bool wide, const Kernels* kernels)
   }
   for (int i : back)
     if (!ahead.count(i) && !states.count(i) && !among(roles_.inputs, i) && !among(roles_.grads, i) &&
-        !among(roles_.results, i) && !among(roles_.input_gradients, i))
+        !among(roles_.results, i) && !among(roles_.input_gradients, i) && depth(i) == 0)
       own_.push_back(i);
+}
+
+Index Pass::depth(int array) const {
+  Index found = 0;
+  for (const auto& state : roles_.states)
+    if (state.values == array || (state.carried == array && state.depth > 1)) found = std::max(found, state.depth);
+  return found;
 }
 
 bool Pass::is_state(std::size_t result) const {
@@ -78,14 +104,14 @@ std::size_t Pass::place(const std::vector<int>& arrays, const Steps& steps, std:
                         std::vector<std::byte*>* found) const {
   std::size_t bytes = 0;
   for (int i : arrays) {
-    Index rows = steps.rows() + (among(hidden_, i) ? steps.batch : 0);
+    Index rows = steps.rows() + steps.batch * depth(i);
     if (found) (*found)[i] = at + bytes;
     bytes += (std::size_t(rows * program_.arrays[i].width) * element_ + line - 1) / line * line;
   }
   return bytes;
 }
 
-// The values of states stand after the initial ones, to which the `previous` arrays point.
+// The values of states stand after the initial ones.
 template <class T>
 void Pass::place_states(const Steps& steps, const std::uintptr_t* results, std::byte* saved,
                         std::vector<std::byte*>& at) const {
@@ -93,10 +119,18 @@ void Pass::place_states(const Steps& steps, const std::uintptr_t* results, std::
   for (std::size_t k = 0; k < roles_.results.size(); ++k)
     at[roles_.results[k]] = reinterpret_cast<std::byte*>(results[k]);
   std::set<int> moved;
-  for (const auto& state : roles_.states) {
-    const std::size_t ahead = std::size_t(steps.batch * state.width) * sizeof(T);
-    if (moved.insert(state.values).second) at[state.values] += ahead;
-    if (state.previous >= 0) at[state.previous] = at[state.values] - ahead;
+  for (const auto& state : roles_.states)
+    if (moved.insert(state.values).second)
+      at[state.values] += std::size_t(steps.batch * state.depth * state.width) * sizeof(T);
+  place_previous<T>(steps, at);
+}
+
+template <class T>
+void Pass::place_previous(const Steps& steps, std::vector<std::byte*>& at) const {
+  for (std::size_t i = 0; i < at.size(); ++i) {
+    const ir::Array& array = program_.arrays[i];
+    if (array.kind == ir::Kind::previous && at[array.of])
+      at[i] = at[array.of] - std::size_t(array.lag * steps.batch * array.width) * sizeof(T);
   }
 }
 
@@ -109,7 +143,7 @@ Pass::Saved Pass::saved() const {
   for (const auto* arrays : {&hidden_, &kept_})
     for (int i : *arrays) {
       found.rows += program_.arrays[i].width;
-      if (arrays == &hidden_) found.batch += program_.arrays[i].width;
+      found.batch += depth(i) * program_.arrays[i].width;
       ++found.arrays;
     }
   return found;
@@ -123,8 +157,8 @@ void Pass::run_pack(const std::uintptr_t* constants, bool pairs, PackedWeights& 
 }
 
 template <class T>
-void Pass::run_forward(const Steps& steps, const std::int64_t* last, const ForwardMemory& memory, int threads,
-                       bool pairs, const PackedWeights* packed, std::byte* base) const {
+void Pass::run_forward(const Steps& steps, const ForwardMemory& memory, int threads, bool pairs,
+                       const PackedWeights* packed, std::byte* base) const {
   std::vector<std::byte*> at(program_.arrays.size(), nullptr);
   Block passing(place(passing_, steps, nullptr, nullptr));
   place_states<T>(steps, memory.results, base, at);
@@ -134,7 +168,7 @@ void Pass::run_forward(const Steps& steps, const std::int64_t* last, const Forwa
   give(roles_.constants, memory.constants, at);
   for (std::size_t k = 0; k < roles_.states.size(); ++k) {
     const auto& state = roles_.states[k];
-    const std::size_t bytes = std::size_t(steps.batch * state.width) * sizeof(T);
+    const std::size_t bytes = std::size_t(steps.batch * state.depth * state.width) * sizeof(T);
     std::byte* before = at[state.values] - bytes;
     if (memory.initial[k]) std::memcpy(before, reinterpret_cast<void*>(memory.initial[k]), bytes);
     else std::memset(before, 0, bytes);
@@ -145,14 +179,11 @@ void Pass::run_forward(const Steps& steps, const std::int64_t* last, const Forwa
   for (std::size_t k = 0; k < roles_.states.size(); ++k) {
     const auto& state = roles_.states[k];
     const std::size_t row = std::size_t(state.width) * sizeof(T);
-    const std::byte* first = at[state.values] - std::size_t(steps.batch) * row;
+    const std::byte* first = at[state.values] - std::size_t(steps.batch * state.depth) * row;
     auto* out = reinterpret_cast<std::byte*>(memory.last[k]);
-    if (!last) {
-      std::memcpy(out, first + std::size_t(steps.rows()) * row, std::size_t(steps.batch) * row);
-    } else {
-      for (Index b = 0; b < steps.batch; ++b)
-        std::memcpy(out + std::size_t(b) * row, first + std::size_t(last[b]) * row, row);
-    }
+    each_last(steps, state.depth, [&](Index to, Index from, Index rows) {
+      std::memcpy(out + std::size_t(to) * row, first + std::size_t(from) * row, std::size_t(rows) * row);
+    });
   }
 }
 
@@ -166,9 +197,11 @@ void Pass::run_backward(const Steps& steps, std::byte* base, const BackwardMemor
   std::vector<int> absent = own_;
   for (std::size_t k = 0; k < roles_.grads.size(); ++k)
     if (roles_.grads[k] >= 0 && !memory.grads[k]) absent.push_back(roles_.grads[k]);
+  for (const auto& state : roles_.states)
+    if (state.depth > 1) absent.push_back(state.carried);
   std::size_t bytes = place(absent, steps, nullptr, nullptr), carried = bytes;
   for (std::size_t k = 0; k < roles_.states.size(); ++k)
-    if (!memory.initial_gradients[k])
+    if (!memory.initial_gradients[k] && roles_.states[k].depth == 1)
       bytes += std::size_t(padded(steps.batch * roles_.states[k].width)) * sizeof(T);
   Block own(bytes);
   place(absent, steps, static_cast<std::byte*>(own.data()), &at);
@@ -180,17 +213,30 @@ void Pass::run_backward(const Steps& steps, std::byte* base, const BackwardMemor
   }
   for (std::size_t k = 0; k < roles_.states.size(); ++k) {
     const auto& state = roles_.states[k];
-    const std::size_t size = std::size_t(steps.batch * state.width) * sizeof(T);
+    const std::size_t row = std::size_t(state.width) * sizeof(T), size = std::size_t(steps.batch) * row;
+    const auto* given = reinterpret_cast<const std::byte*>(memory.last[k]);
+    if (state.depth > 1) {
+      // Every value's gradient is there at all times: those of later steps are added as they come.
+      std::byte* first = at[state.carried];
+      std::memset(first, 0, std::size_t(steps.rows()) * row + std::size_t(state.depth) * size);
+      if (given)
+        each_last(steps, state.depth, [&](Index from, Index to, Index rows) {
+          std::memcpy(first + std::size_t(to) * row, given + std::size_t(from) * row, std::size_t(rows) * row);
+        });
+      at[state.carried] += std::size_t(state.depth) * size;
+      continue;
+    }
     auto* out = reinterpret_cast<std::byte*>(memory.initial_gradients[k]);
     if (!out) {
       out = static_cast<std::byte*>(own.data()) + carried;
       carried += std::size_t(padded(steps.batch * state.width)) * sizeof(T);
     }
     // Handed from step to step in place: it begins as the gradient of the last state.
-    if (memory.last[k]) std::memcpy(out, reinterpret_cast<void*>(memory.last[k]), size);
+    if (given) std::memcpy(out, given, size);
     else std::memset(out, 0, size);
     at[state.carried] = out;
   }
+  place_previous<T>(steps, at);
   give(roles_.inputs, memory.inputs, at);
   give(roles_.constants, memory.constants, at);
   give(roles_.input_gradients, memory.input_gradients, at);
@@ -200,16 +246,22 @@ void Pass::run_backward(const Steps& steps, std::byte* base, const BackwardMemor
   unrolled::backward(Call<T>{&program_, kernels_, steps, reinterpret_cast<T* const*>(at.data()), threads,
                             pairs, nullptr, memory.one_hot ? roles_.inputs[0] : -1,
                             reinterpret_cast<const std::int64_t*>(memory.inputs[0])});
+  for (std::size_t k = 0; k < roles_.states.size(); ++k) {
+    const auto& state = roles_.states[k];
+    const std::size_t size = std::size_t(state.depth * steps.batch * state.width) * sizeof(T);
+    if (state.depth > 1 && memory.initial_gradients[k])
+      std::memcpy(reinterpret_cast<void*>(memory.initial_gradients[k]), at[state.carried] - size, size);
+  }
 }
 
-std::unique_ptr<Block> Pass::forward(const Steps& steps, const std::int64_t* last, const ForwardMemory& memory,
-                                     int threads, bool pairs, const PackedWeights* packed, void* into) const {
+std::unique_ptr<Block> Pass::forward(const Steps& steps, const ForwardMemory& memory, int threads, bool pairs,
+                                     const PackedWeights* packed, void* into) const {
   if (packed && packed->pairs != pairs) throw std::invalid_argument("the weights are packed for other products");
   std::unique_ptr<Block> saved;
   if (!into) into = (saved = std::make_unique<Block>(saved_bytes(steps)))->data();
   auto* base = static_cast<std::byte*>(into);
-  if (wide()) run_forward<double>(steps, last, memory, threads, pairs, packed, base);
-  else run_forward<float>(steps, last, memory, threads, pairs, packed, base);
+  if (wide()) run_forward<double>(steps, memory, threads, pairs, packed, base);
+  else run_forward<float>(steps, memory, threads, pairs, packed, base);
   return saved;
 }
 

@@ -11,8 +11,9 @@ namespace unrolled {
 // Which arrays hold what the caller hands over; -1 where the program has none.
 struct Roles {
   struct State {
-    int values, previous, carried;
+    int values, carried;
     Index width;
+    Index depth;  // how many steps back it is read: so many initial values it has, and so many last ones
   };
   std::vector<int> inputs;              // x and the further inputs
   std::vector<State> states;            // several may share their values
@@ -23,13 +24,14 @@ struct Roles {
   std::vector<int> constant_gradients;  // of each constant
 };
 
-// What the caller holds, in the order of the roles. N rows in all steps, B rows of the batch.
+// What the caller holds, in the order of the roles. N rows in all steps, B rows of the batch, D the depth of
+// a state; of its D initial and last values the oldest comes first.
 struct ForwardMemory {
   const std::uintptr_t* inputs;     // (N, width), or where the ones stand (N) if they are one-hot
-  const std::uintptr_t* initial;    // (B, width); null: zeros
+  const std::uintptr_t* initial;    // (D, B, width); null: zeros
   const std::uintptr_t* constants;
-  const std::uintptr_t* results;    // (N, width); the values of a state (B + N, width), the initial first
-  const std::uintptr_t* last;       // (B, width), last states
+  const std::uintptr_t* results;    // (N, width); the values of a state (D B + N, width), the initial first
+  const std::uintptr_t* last;       // (D, B, width), last states
   bool one_hot = false;             // the inputs are
 };
 struct BackwardMemory {
@@ -37,9 +39,9 @@ struct BackwardMemory {
   const std::uintptr_t* constants;
   const std::uintptr_t* results;
   const std::uintptr_t* grads;               // (N, width), of results; null: zeros
-  const std::uintptr_t* last;                // (B, width), of last states; null: zeros
+  const std::uintptr_t* last;                // (D, B, width), of last states; null: zeros
   const std::uintptr_t* input_gradients;     // (N, width), are written
-  const std::uintptr_t* initial_gradients;   // (B, width), are written; null: not wanted
+  const std::uintptr_t* initial_gradients;   // (D, B, width), are written; null: not wanted
   const std::uintptr_t* constant_gradients;  // are written
   bool one_hot = false;
 };
@@ -48,11 +50,10 @@ class Pass {
  public:
   Pass(ir::Program program, Roles roles, bool wide, const Kernels* kernels);
 
-  // `last` says where each row's last state stands among the B initial and N other rows; null where all
-  // rows are as long. `pairs`: products in bfloat16. Returns what backward() needs, or puts it into the
-  // caller's memory, of saved_bytes().
-  std::unique_ptr<Block> forward(const Steps& steps, const std::int64_t* last, const ForwardMemory& memory,
-                                 int threads, bool pairs = false, const PackedWeights* packed = nullptr,
+  // `pairs`: products in bfloat16. Returns what backward() needs, or puts it into the caller's memory, of
+  // saved_bytes().
+  std::unique_ptr<Block> forward(const Steps& steps, const ForwardMemory& memory, int threads,
+                                 bool pairs = false, const PackedWeights* packed = nullptr,
                                  void* into = nullptr) const;
   void backward(const Steps& steps, const void* saved, const BackwardMemory& memory, int threads,
                 bool pairs = false) const;
@@ -78,8 +79,7 @@ class Pass {
 
  private:
   template <class T>
-  void run_forward(const Steps&, const std::int64_t*, const ForwardMemory&, int, bool, const PackedWeights*,
-                   std::byte* saved) const;
+  void run_forward(const Steps&, const ForwardMemory&, int, bool, const PackedWeights*, std::byte* saved) const;
   template <class T>
   void run_backward(const Steps&, std::byte* saved, const BackwardMemory&, int, bool) const;
   template <class T>
@@ -90,6 +90,10 @@ class Pass {
   template <class T>
   void place_states(const Steps& steps, const std::uintptr_t* results, std::byte* saved,
                     std::vector<std::byte*>& at) const;
+  template <class T>
+  void place_previous(const Steps& steps, std::vector<std::byte*>& at) const;
+  // How many values stand before the first step's.
+  Index depth(int array) const;
 
   ir::Program program_;
   Roles roles_;

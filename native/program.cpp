@@ -130,7 +130,9 @@ Program read_program(const std::vector<std::int64_t>& code, const std::vector<do
   Reader reader(code, program);
   Index arrays = reader.next();
   for (Index i = 0; i < arrays; ++i) {
-    Array array{static_cast<Kind>(reader.below(5)), reader.next(), int(reader.next())};
+    Array array{static_cast<Kind>(reader.below(5)), reader.next(), int(reader.next()), reader.next()};
+    if (array.kind == Kind::previous && (array.of < 0 || array.of >= arrays || array.lag < 1))
+      throw std::invalid_argument("an array is earlier rows of nothing");
     program.arrays.push_back(array);
   }
   for (Section& section : program.sections) section = reader.section();

@@ -13,13 +13,14 @@ namespace unrolled::ir {
 
 // Where rows of an array lie. rows: one for each row and step; batch: one for each row of the batch;
 // scratch: one for each row of the block at hand; once: the same for all rows; previous: the rows of
-// another array one step earlier, before the first step the initial ones.
+// another array `lag` steps earlier, before the first step the initial ones.
 enum class Kind : int { rows, batch, scratch, once, previous };
 
 struct Array {
   Kind kind;
   Index width;
-  int of = -1;  // previous: of which array
+  int of = -1;    // previous: of which array
+  Index lag = 1;  // previous: by how many steps
 };
 
 struct Ref {

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from cases import CASES, LayerNormLSTM, Masked, SkipRNN
+from cases import CASES, LayerNormLSTM, Masked, Ranked
 from test_graph import FORMULAS, Formula, branch
 from torch import nn
 
@@ -89,10 +89,12 @@ def test_it_says_where_a_run_goes(case, monkeypatch):
 
 @needs_core
 def test_the_reason_of_a_fallback():
-    explained = ur.explain(SkipRNN(3, 4))
+    explained = ur.explain(Ranked(3, 4))
     assert (explained.engine, explained.parts) == ("reference", ())
     assert (explained.multiply_adds, explained.bytes) == (None, None)
-    assert "Engine: reference, since it asks for older states" in str(explained)
+    assert "Engine: reference, since it uses sort, which the compiler does not know" in str(
+        explained
+    )
     explained = ur.explain(Formula(branch))
     assert explained.reason == "it branches on the value of a tensor"
     assert "torch.where" in explained.advice
@@ -172,12 +174,12 @@ def test_the_drop_ins(kind):
 def test_any_module_with_cells_inside():
     model = nn.Sequential(nn.Linear(3, 4))
     model.encoder = nn.ModuleDict({"text": ur.GRU(4, 5)})
-    model.skip = ur.Recurrent(SkipRNN(4, 5))
+    model.skip = ur.Recurrent(Ranked(4, 5))
     model.cell = cells.LSTM(4, 5)
     explained = ur.explain(model)
     assert explained.places == {"encoder.text: layer 0": 0, "skip: layer 0": 1, "cell": 2}
     assert (explained.engine, explained.multiply_adds) == ("mixed", None)
-    assert explained.reason == "it asks for older states"
+    assert explained.reason == "it uses sort, which the compiler does not know"
 
 
 def test_further_inputs():
@@ -205,7 +207,7 @@ def test_what_has_no_cell(what, sentence):
 
 
 def test_plain_values():
-    for what in (cells.GRU(3, 4), ur.Recurrent(cells.GRU(3, 4), 2), SkipRNN(3, 4)):
+    for what in (cells.GRU(3, 4), ur.Recurrent(cells.GRU(3, 4), 2), Ranked(3, 4)):
         explained = ur.explain(what)
         found = json.loads(json.dumps(explained.to_dict()))
         assert found["engine"] == explained.engine

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 import torch
-from cases import TRACED, LayerNormLSTM, SkipRNN
+from cases import TRACED, LayerNormLSTM, Ranked
 from test_graph import FORMULAS, Formula
 from torch.nn import functional
 
@@ -146,10 +146,8 @@ def test_one_trace_serves_all_sizes_and_a_changed_attribute_is_seen():
 
 @needs_core
 def test_what_cannot_be_compiled_runs_in_the_reference_engine_or_says_why(monkeypatch):
-    cell, x = SkipRNN(3, 4), torch.randn(4, 2, 3)
-    with pytest.raises(
-        RunError, match="SkipRNN does not run in the native engine: it asks for older"
-    ):
+    cell, x = Ranked(3, 4), torch.randn(4, 2, 3)
+    with pytest.raises(RunError, match="Ranked does not run in the native engine: it uses sort"):
         run(cell, x)
     monkeypatch.delenv("UNROLLED_STRICT")
     torch.testing.assert_close(run(cell, x).y, reference.run(cell, x).y)
@@ -162,7 +160,7 @@ def test_engines_by_name(monkeypatch):
     with pytest.raises(InputError, match="no engine 'fast'"):
         run(cells.Elman(3, 4), torch.randn(4, 2, 3))
     with ur.engine("reference"):
-        assert run(SkipRNN(3, 4), torch.randn(4, 2, 3)).y.shape == (4, 2, 4)
+        assert run(Ranked(3, 4), torch.randn(4, 2, 3)).y.shape == (4, 2, 4)
 
 
 SCRIPT = """

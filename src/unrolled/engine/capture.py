@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import _symbolic_trace
 from torch.utils._python_dispatch import _disable_current_modes
 
-from unrolled.engine import native, operators  # noqa: F401 (the operations)
+from unrolled.engine import native, operators, past  # noqa: F401 (the operations)
 from unrolled.engine.cell import Cell, bind, tensors_of
 from unrolled.engine.check import check_input, complete_extras, complete_states, shape_of
 from unrolled.engine.lower import Declined
@@ -42,7 +42,6 @@ def captured(
     if (
         x.device.type != "cpu"
         or x.dim() != 3
-        or cell.delays
         or not (short or x.dtype in (torch.float32, torch.float64))
     ):
         return None
@@ -71,7 +70,7 @@ def captured(
         constants = torch.ops.unrolled.once(program, tensors)
     else:
         constants = [tensors[named.index(name)] for name in plain]
-    rows, initial = [x, *extras.values()], [given.get(name) for name in cell.state_names]
+    rows, initial = [x, *extras.values()], past.enter(cell, given)
     if short or casts:
         rows, constants = [t.float() for t in rows], [t.float() for t in constants]
         initial = [None if state is None else state.float() for state in initial]
@@ -81,7 +80,7 @@ def captured(
     outputs = [output.to(x.dtype) for output in outputs]
     distinct = max(places) + 1
     history = {name: outputs[place] for name, place in zip(wanted, places, strict=True)}
-    last = dict(zip(cell.state_names, outputs[distinct:], strict=True))
+    last = past.leave(cell, outputs[distinct:])
     return Outputs(outputs[0], last, history if keep else {})
 
 
@@ -97,10 +96,10 @@ def _tensor(cell: Cell, name: str, given: Mapping[str, Tensor] | None) -> Tensor
 def _see(cell: Cell, x: Tensor, states: Mapping[str, Tensor], extras: Mapping[str, Tensor]) -> None:
     """Let torch.compile see all that a step reads, and compile anew when that changes."""
     rows = x[0]
-    before = [
-        states[name] if name in states else rows.new_zeros(rows.shape[0], *shape_of(width))
-        for name, width in cell.state_sizes.items()
-    ]
+    before: list[Any] = []
+    for name, width in cell.state_sizes.items():
+        state = states[name] if name in states else rows.new_zeros(rows.shape[0], *shape_of(width))
+        before.append((state,) * len(cell.delays[name]) if name in cell.delays else state)
     cell.step(rows, *before, **{name: extra[0] for name, extra in extras.items()})
 
 

@@ -75,6 +75,8 @@ class Chain:
                 raise Declined(f"a weight is {weight.dtype} on {weight.device}")
             if not weight.requires_grad:
                 raise Declined("a weight is frozen")
+        if cells[0].delays:
+            raise Declined("a state is read from further back than one step")
         self.state_names = list(cells[0].state_names)
         plans, places = [], []
         for place, link in enumerate(links):

@@ -28,6 +28,8 @@ def check_input(cell: Cell, x: Tensor) -> None:
         raise TypeError(f"{_name(cell)}: input must be a tensor, not {type(x).__name__}")
     if not x.is_floating_point():
         raise TypeError(f"{_name(cell)}: input must be floating point, not {x.dtype}")
+    if cell.delays:
+        _check_delays(cell)
     flat = all(isinstance(width, int) for width in cell.state_sizes.values())
     if x.dim() < 3 or (x.dim() > 3 and flat):
         raise ValueError(
@@ -40,6 +42,19 @@ def check_input(cell: Cell, x: Tensor) -> None:
             f"{_name(cell)}: input_size is {cell.input_size}, but the input is {tuple(x.shape)}, "
             f"{x.shape[2]} wide"
         )
+
+
+def _check_delays(cell: Cell) -> None:
+    for name, lags in cell.delays.items():
+        if name not in cell.state_names:
+            known = ", ".join(cell.state_names)
+            raise ValueError(f"{_name(cell)}: delays name {name!r}; its states are {known}")
+        if not lags:
+            raise ValueError(f"{_name(cell)}: delays of {name!r} name no step")
+        if min(lags) < 1:
+            raise ValueError(
+                f"{_name(cell)}: delays of {name!r} must be at least 1 step, not {min(lags)}"
+            )
 
 
 def complete_states(

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from unrolled.engine import frozen, native, reference
+from unrolled.engine import frozen, native, past, reference
 from unrolled.engine.capture import captured
 from unrolled.engine.cell import Cell, bind
 from unrolled.engine.check import check_input, check_lengths, complete_extras, complete_states
@@ -110,8 +110,6 @@ def _native(
     parameters: Mapping[str, Tensor] | None,
 ) -> Outputs:
     _check_circumstances(x)
-    if cell.delays:
-        raise Declined("it asks for older states")
     if x.dim() != 3:
         raise Declined(f"the input has {x.dim()} dimensions")
     given = complete_states(cell, x, states, zeros=False)
@@ -139,13 +137,14 @@ def _native(
         if any(constant.dtype != x.dtype for constant in constants) and not casts:
             raise Declined("its parameters are of another dtype than the input")
         constants = [t.float() for t in constants] if short or casts else constants
-    rows, initial = [x, *extras.values()], [given.get(name) for name in plan.state_names]
+    rows, initial = [x, *extras.values()], past.enter(cell, given)
     if short or casts:
         rows = [t.float() for t in rows]
         initial = [None if state is None else state.float() for state in initial]
     run = partial(plan.run, bfloat16=short or casts, ahead=ahead)
     if lengths is None and not reverse:
-        return _outputs(plan, run(rows, initial, constants, alike(steps, batch)), keep, x.dtype)
+        found = run(rows, initial, constants, alike(steps, batch))
+        return _outputs(cell, plan, found, keep, x.dtype)
     packing, places, order = pack(lengths, steps, batch, reverse)
 
     def enter(tensor: Tensor) -> Tensor:
@@ -155,19 +154,21 @@ def _native(
         whole = flat.new_zeros(steps * batch, flat.shape[1]).index_copy(0, places, flat)
         return whole.view(steps, batch, flat.shape[1])
 
-    initial = [None if state is None else state.index_select(0, order) for state in initial]
+    initial = [None if state is None else past.arrange(state, order) for state in initial]
     found = run([enter(tensor) for tensor in rows], initial, constants, packing)
     back, wanted = order.argsort(), len(plan.wanted)
-    last = (state.index_select(0, back) for state in found[wanted:])
-    return _outputs(plan, [*map(leave, found[:wanted]), *last], keep, x.dtype)
+    last = (past.arrange(state, back) for state in found[wanted:])
+    return _outputs(cell, plan, [*map(leave, found[:wanted]), *last], keep, x.dtype)
 
 
-def _outputs(plan: Compiled, found: Sequence[Tensor], keep: bool, dtype: torch.dtype) -> Outputs:
+def _outputs(
+    cell: Cell, plan: Compiled, found: Sequence[Tensor], keep: bool, dtype: torch.dtype
+) -> Outputs:
     if found[0].dtype != dtype:
         found = [tensor.to(dtype) for tensor in found]
     wanted = len(plan.wanted)
     history = dict(zip(plan.wanted, found, strict=False)) if keep else {}
-    return Outputs(found[0], dict(zip(plan.state_names, found[wanted:], strict=True)), history)
+    return Outputs(found[0], past.leave(cell, found[wanted:]), history)
 
 
 def _check_circumstances(x: Tensor) -> None:

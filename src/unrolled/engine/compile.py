@@ -33,10 +33,13 @@ class Program:
         inputs: ``x`` and the further inputs.
         once: Leaf -> its vector or matrix.
         states: Name -> its values at all steps.
-        previous: Name -> the same one step earlier; the initial state before the first.
+        depths: Name of a state -> how many steps back it is read.
+        previous: Name and how many steps back -> the same then; the initial state before the first.
         results: Name -> its values at all steps.
         grads: Name of a result -> its gradient at all steps, an input of the backward pass.
-        carried: Name of a state -> its gradient, handed from step to step.
+        carried: Name of a state -> its gradient, handed from step to step; of a state that is read
+            from further back than one step, at all steps.
+        earlier: Array -> the one whose earlier rows it holds, and how many steps back.
         input_gradients: Name of an input -> its gradient at all steps, a result.
         once_gradients: Leaf -> its gradient, a result.
         kept: Arrays the forward pass writes for the backward pass.
@@ -47,10 +50,12 @@ class Program:
     inputs: dict[str, int] = field(default_factory=dict)
     once: dict[int, int] = field(default_factory=dict)
     states: dict[str, int] = field(default_factory=dict)
-    previous: dict[str, int] = field(default_factory=dict)
+    previous: dict[tuple[str, int], int] = field(default_factory=dict)
+    depths: dict[str, int] = field(default_factory=dict)
     results: dict[str, int] = field(default_factory=dict)
     grads: dict[str, int] = field(default_factory=dict)
     carried: dict[str, int] = field(default_factory=dict)
+    earlier: dict[int, tuple[int, int]] = field(default_factory=dict)
     input_gradients: dict[str, int] = field(default_factory=dict)
     once_gradients: dict[int, int] = field(default_factory=dict)
     kept: list[int] = field(default_factory=list)
@@ -75,7 +80,7 @@ def build(
         Declined: If the engine has no instruction for something.
     """
     cut = partition(step, wanted, differentiate=differentiate, needs=needs)
-    program = Program()
+    program = Program(depths={name: max(lags) for name, lags in step.lags.items()})
     memory = program.memory
     for leaf in (node for node in step.graph.nodes if not node.inputs):
         _leaf(program, leaf)
@@ -83,12 +88,14 @@ def build(
         section = getattr(cut, name)
         targets = _targets(memory, section, name)
         program.sections[name] = schedule(section.nodes, memory, targets)
-    for name, (_, new) in cut.states.items():
+    for name, new in cut.states.items():
         # Each state has an array of its own, before whose rows its initial value stands.
         taken = program.states.values()
         program.states[name] = _rows(program, "loop", new, f"state {name}", taken)
+    for (name, lag), array in program.previous.items():
+        program.earlier[array] = program.states[name], lag
     for name, node in cut.wanted.items():
-        section = "loop" if node in {new for _, new in cut.states.values()} else "after"
+        section = "loop" if node in set(cut.states.values()) else "after"
         program.results[name] = _rows(program, section, node, f"result {name}")
     for node in (node for node in cut.kept if node.op == "slice"):
         memory.where[node] = Ref(_rows(program, "loop", node, f"%{node.number} slice"))
@@ -109,12 +116,13 @@ def _leaf(program: Program, leaf: Node) -> None:
         program.once[leaf.attrs[0]] = memory.where[leaf].array
     elif leaf.op == "state":
         memory.where[leaf] = memory.new(f"previous {name}", "previous", leaf.width)
-        program.previous[name] = memory.where[leaf].array
+        program.previous[name, leaf.attrs[1]] = memory.where[leaf].array
     elif leaf.op == "grad":
         memory.where[leaf] = memory.new(f"gradient of {name}", "rows", leaf.width)
         program.grads[name] = memory.where[leaf].array
     elif leaf.op == "carried":
-        memory.where[leaf] = memory.new(f"carried {name}", "batch", leaf.width)
+        kind = "batch" if program.depths[name] == 1 else "rows"
+        memory.where[leaf] = memory.new(f"carried {name}", kind, leaf.width)
         program.carried[name] = memory.where[leaf].array
 
 
@@ -203,15 +211,22 @@ def _side_by_side(
 
 
 def _carry(program: Program, cut: Partition) -> None:
-    """Hand the gradient of each state to the step before, after everything that reads the old one."""
+    """Hand the gradient of each state to earlier steps, after everything that reads the old one."""
     memory, instructions = program.memory, program.sections["back_loop"]
     copies: list[Instruction] = []
-    for name, (leaf, _) in cut.states.items():
+    for leaf in cut.leaves:
+        name, lag = leaf.attrs
         carried = program.carried[name]
         gradient = cut.gradients.get(leaf)
         operand = 0.0 if gradient is None else memory.find(gradient)
         if operand is None:
             raise Declined(f"the gradient of {name} is nowhere")
+        if program.depths[name] > 1:
+            if operand != 0.0:
+                out = memory.new(f"carried {name}", "previous", leaf.width)
+                program.earlier[out.array] = carried, lag
+                copies.append(Kernel(leaf.width, (Op("add", out, (out, operand)),)))
+            continue
         if isinstance(operand, Ref) and memory.arrays[operand.array] == memory.arrays[carried]:
             continue
         if (

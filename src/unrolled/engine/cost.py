@@ -73,7 +73,6 @@ def operands(i: Instruction) -> Iterator[tuple[Ref, int]]:
 
 def kept(program: Program) -> tuple[list[int], list[int]]:
     """Tell what is there for the backward pass: arrays the forward pass makes, and given inputs."""
-    previous = {index: program.states[name] for name, index in program.previous.items()}
 
     def used(sections: Sequence[str]) -> set[int]:
         found = (
@@ -82,7 +81,7 @@ def kept(program: Program) -> tuple[list[int], list[int]]:
             for i in program.sections.get(s, [])
             for ref, _ in operands(i)
         )
-        return {previous.get(index, index) for index in found}
+        return {program.earlier.get(index, (index, 0))[0] for index in found}
 
     forward, backward = used(SECTIONS[:3]), used(SECTIONS[3:])
     given = set(program.inputs.values())

@@ -24,9 +24,8 @@ def encode(program: Program) -> tuple[list[int], list[float]]:
     numbers: list[float] = []
     arrays = program.memory.arrays
     code.append(len(arrays))
-    previous = {index: program.states[name] for name, index in program.previous.items()}
     for index, array in enumerate(arrays):
-        code += [KINDS.index(array.kind), array.width, previous.get(index, -1)]
+        code += [KINDS.index(array.kind), array.width, *program.earlier.get(index, (-1, 1))]
     for name in SECTIONS:
         instructions = program.sections.get(name, [])
         code.append(len(instructions))

@@ -77,8 +77,10 @@ class Names:
             self.matrices[index] = shapes[leaf]
         name_of |= {index: name for name, index in program.inputs.items()}
         name_of |= {index: gradient(name) for name, index in program.input_gradients.items()}
-        name_of |= {index: f"{name}[t-1]" for name, index in program.previous.items()}
+        name_of |= {index: f"{name}[t-{lag}]" for (name, lag), index in program.previous.items()}
         name_of |= {index: gradient(name) for name, index in program.carried.items()}
+        for index, (of, lag) in program.earlier.items():
+            name_of.setdefault(index, f"{name_of.get(of)}[t-{lag}]")
         first = next(iter(program.results), None)
         for name, index in program.grads.items():
             plain = "dy" if name == first and "y" not in program.states else gradient(name)

@@ -68,6 +68,7 @@ class Compiled:
         self.inputs = ["x", *extras]
         self.state_names = list(cell.state_names)
         self.widths = [self.step.states[name].width for name in self.state_names]
+        self.depths = [max(self.step.lags[name]) for name in self.state_names]
         self._training: dict[tuple[bool, ...], Plan] = {}
 
     @cached_property
@@ -115,14 +116,15 @@ class Compiled:
 
         Args:
             inputs: x and the further inputs, each with N rows laid out as `packing` says.
-            states: (B, width) each, rows sorted; ``None`` for zeros.
+            states: (D * B, width) each, rows sorted, D steps of the past, the oldest first; ``None``
+                for zeros.
             constants: What the step's ``once`` leaves hold.
             packing: Which rows run at which step.
             bfloat16: Round what is multiplied by matrices to bfloat16; sums and states stay float32.
             ahead: Where weights are packed ahead: see :class:`unrolled.engine.frozen.Ready`.
 
         Returns:
-            The wanted results, laid out as the inputs, and the last states, (B, width).
+            The wanted results, laid out as the inputs, and the last states, (D * B, width).
         """
         if torch.is_grad_enabled():
             needs = (
@@ -134,6 +136,13 @@ class Compiled:
                 return _Loop.apply(plan, packing, bfloat16, ahead, *inputs, *states, *constants)
         return self.inference.forward(packing, inputs, states, constants, bfloat16, ahead)[0]
 
+    def empty_states(self, x: Tensor) -> list[Tensor]:
+        """Empty tensors for states of the rows of x (T, B, I)."""
+        return [
+            x.new_empty(depth * x.shape[1], width)
+            for depth, width in zip(self.depths, self.widths, strict=True)
+        ]
+
     def interpret(self, packing: Packing, given: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """Compute the same with torch operations, of which any derivative exists."""
         graph = self.step
@@ -144,10 +153,16 @@ class Compiled:
             for name, tensor in zip(self.inputs, given, strict=False)
             if tensor is not None
         }
-        states = {
-            name: first.new_zeros(packing.batch, width) if state is None else state
-            for name, width, state in zip(
-                self.state_names, self.widths, given[len(self.inputs) :], strict=False
+        trails = {
+            name: [
+                *(
+                    first.new_zeros(depth, packing.batch, width)
+                    if state is None
+                    else state.view(depth, packing.batch, width)
+                )
+            ]
+            for name, depth, width, state in zip(
+                self.state_names, self.depths, self.widths, given[len(self.inputs) :], strict=False
             )
         }
         constants = given[len(self.inputs) + len(self.state_names) :]
@@ -162,18 +177,23 @@ class Compiled:
                 if node.op in ("x", "extra"):
                     leaves[node] = rows[node.attrs[0]][start : start + n]
                 elif node.op == "state":
-                    leaves[node] = states[node.attrs[0]][:n]
+                    name, lag = node.attrs
+                    leaves[node] = trails[name][-lag][:n]
                 elif node.op == "once":
                     leaves[node] = constants[node.attrs[0]]
             values = evaluate(nodes, leaves, rows["x"][start : start + n])
             for name in self.wanted:
                 results[name].append(values[named[name]].expand(n, named[name].width))
-            states = {
-                name: torch.cat([values[node].expand(n, node.width), states[name][n:]])
-                for name, node in graph.states.items()
-            }
+            for name, node in graph.states.items():
+                # Rows that have ended keep what they had; of those that look further back, all of it.
+                new, trail = values[node].expand(n, node.width), trails[name]
+                trails[name] = [
+                    torch.cat([later[:n], earlier[n:]])
+                    for earlier, later in zip(trail, [*trail[1:], new], strict=True)
+                ]
         wanted = (torch.cat(results[name]) for name in self.wanted)
-        return (*(w.view(*packing.shape, w.shape[1]) for w in wanted), *states.values())
+        last = (torch.cat(trail) for trail in trails.values())
+        return (*(w.view(*packing.shape, w.shape[1]) for w in wanted), *last)
 
 
 class Plan:
@@ -189,8 +209,8 @@ class Plan:
         results = [program.results[name] for name in compiled.wanted]
         states = []
         for name, width in zip(compiled.state_names, compiled.widths, strict=True):
-            values = program.states[name]
-            states += [values, program.previous.get(name, -1), program.carried.get(name, -1), width]
+            values, carried = program.states[name], program.carried.get(name, -1)
+            states += [values, carried, width, program.depths[name]]
         leaves = range(compiled.step.count)
         roles = [
             [program.inputs.get(name, -1) for name in compiled.inputs],
@@ -206,9 +226,11 @@ class Plan:
             program.states[name]: place for place, name in enumerate(compiled.state_names)
         }
         self.results = [(index, arrays[index].width) for index in results]
-        size = compiled.dtype.itemsize
-        # Of each result, the bytes of a row of the initial state, which stand before it.
-        self.before = [(i, width * size * (i in self.state_of)) for i, width in self.results]
+        # Of each result, the numbers a row of the initial states, which stand before it.
+        self.before = {
+            i: width * compiled.depths[self.state_of[i]] if i in self.state_of else 0
+            for i, width in self.results
+        }
         self.gradients = [index >= 0 for index in (*roles[5], *roles[6])]
 
     def forward(
@@ -234,20 +256,22 @@ class Plan:
         for index, width in self.results:
             if index in made:
                 continue
-            if index in self.state_of:  # it begins with the initial states, at a cache line
-                first = (batch * width + 15) // 16 * 16
-                made[index] = x.new_empty(first + n * width)[first:]
-            else:
-                made[index] = x.new_empty(n * width)
-        last = [x.new_empty(batch, width) for width in self.compiled.widths]
+            # It begins at a cache line, after the initial states.
+            first = (batch * self.before[index] + 15) // 16 * 16
+            made[index] = x.new_empty(first + n * width)[first:]
+        last = [
+            x.new_empty(depth * batch, width)
+            for depth, width in zip(self.compiled.depths, self.compiled.widths, strict=True)
+        ]
+        size = x.itemsize
         at = [
             *(t.data_ptr() for t in inputs),
             *(0 if t is None else t.data_ptr() for t in states),
             *(t.data_ptr() for t in constants),
-            *(made[i].data_ptr() - batch * row for i, row in self.before),
+            *(made[i].data_ptr() - batch * self.before[i] * size for i, _ in self.results),
             *(t.data_ptr() for t in last),
         ]
-        call = (*packing.geometry, packing.last_address, at, torch.get_num_threads(), bfloat16)
+        call = (*packing.geometry, at, torch.get_num_threads(), bfloat16)
         if into is None and ahead is None:
             saved = self.engine.forward(*call)
         else:
@@ -262,14 +286,14 @@ class Plan:
         """Put the initial states before results that came without them, as copies do."""
         found = [*results]
         for place, (index, width) in enumerate(self.results):
-            result = results[place]
-            if index in self.state_of and result.storage_offset() < batch * width:
+            result, ahead = results[place], batch * self.before[index]
+            if result.storage_offset() < ahead:
                 state = states[self.state_of[index]]
-                whole = result.new_zeros(batch + result.numel() // width, width)
-                whole[batch:] = result.reshape(-1, width)
+                whole = result.new_zeros(ahead + result.numel())
+                whole[ahead:] = result.reshape(-1)
                 if state is not None:
-                    whole[:batch] = state
-                found[place] = whole[batch:]
+                    whole[:ahead] = state.reshape(-1)
+                found[place] = whole[ahead:].view(-1, width)
         return found
 
     def backward(
@@ -300,13 +324,18 @@ class Plan:
         x, batch = given_rows[0], packing.batch
         results = self._with_initial(results, given[many : many + count], batch)
         initial = [
-            x.new_empty(batch, width) if needed else None
-            for width, needed in zip(compiled.widths, states_need, strict=True)
+            x.new_empty(depth * batch, width) if needed else None
+            for depth, width, needed in zip(
+                compiled.depths, compiled.widths, states_need, strict=True
+            )
         ]
         at = [
             *(t.data_ptr() for t in given_rows),
             *(t.data_ptr() for t in given_constants),
-            *(t.data_ptr() - batch * row for t, (_, row) in zip(results, self.before, strict=True)),
+            *(
+                result.data_ptr() - batch * self.before[index] * x.itemsize
+                for result, (index, _) in zip(results, self.results, strict=True)
+            ),
             *(0 if t is None else t.data_ptr() for t in grads[:wanted]),
             *(0 if t is None else t.data_ptr() for t in grads[wanted:]),
             *(0 if t is None else t.data_ptr() for t in new[:many]),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from unrolled.engine import native
+from unrolled.engine import native, past
 from unrolled.engine.cell import Cell
 from unrolled.engine.check import check_lengths
 from unrolled.engine.native import Plan
@@ -72,12 +72,12 @@ class _Call(NamedTuple):
         return found.training(tuple(self.needs)) if self.needs else found.inference
 
     def empty(self) -> list[Tensor]:
-        """Empty tensors for results (T, B, n), last states (B, n) and, with `needs`, what is saved."""
+        """Empty tensors for results (T, B, n), last states (D * B, n) and, with `needs`, what is saved."""
         plan, x = self.plan, self.inputs[0]
         steps, batch = x.shape[:2]
         widths = dict(zip(_distinct(plan), (width for _, width in plan.results), strict=True))
         made = [x.new_empty(steps, batch, width) for width in widths.values()]
-        made += [x.new_empty(batch, width) for width in plan.compiled.widths]
+        made += plan.compiled.empty_states(x)
         if self.needs:
             of_rows, of_batch, arrays = plan.engine.saved()
             made.append(x.new_empty(steps * batch * of_rows + batch * of_batch + arrays * MARGIN))
@@ -86,10 +86,9 @@ class _Call(NamedTuple):
     def empty_gradients(self) -> list[Tensor]:
         """Empty tensors for the gradients of what needs one, and of all initial states."""
         x, needs = self.inputs[0], self.needs[len(self.inputs) :]
-        widths = named(self.program).widths
         return [
             *(t.new_empty(t.shape) for t, n in zip(self.inputs, self.needs, strict=False) if n),
-            *(x.new_empty(x.shape[1], width) for width in widths),
+            *named(self.program).empty_states(x),
             *(t.new_empty(t.shape) for t, n in zip(self.constants, needs, strict=False) if n),
         ]
 
@@ -123,12 +122,12 @@ class _Rows:
         return whole.index_copy(0, self.places, rows).view(self.steps, self.batch, -1)
 
     def sort(self, state: Tensor | None) -> Tensor | None:
-        """Put the rows of a state (B, n) in the order used inside."""
-        return state if self.order is None or state is None else state.index_select(0, self.order)
+        """Put the rows of a state (D * B, n) in the order used inside."""
+        return state if self.order is None or state is None else past.arrange(state, self.order)
 
     def unsort(self, state: Tensor) -> Tensor:
         """Undo :meth:`sort`."""
-        return state if self.order is None else state.index_select(0, self.order.argsort())
+        return state if self.order is None else past.arrange(state, self.order.argsort())
 
     def given(self, call: _Call) -> list[Tensor | None]:
         """All that is given to the loop, as it stands inside."""

@@ -14,8 +14,6 @@ class Packing:
         batch: B.
         offsets: First row of each step, and N at the end: (T + 1,) int64.
         running: Rows of each step (T,) int64.
-        last: Where each row's last state stands among B initial and N others (B,); ``None`` where
-            all rows are as long.
         shape: How the N rows are laid out for the caller: (N,), or (T, B) where nothing is moved.
     """
 
@@ -25,23 +23,20 @@ class Packing:
         batch: int,
         offsets: Tensor,
         running: Tensor,
-        last: Tensor | None,
         shape: tuple[int, ...] | None = None,
     ) -> None:
         self.steps, self.batch = steps, batch
-        self.offsets, self.running, self.last = offsets, running, last
+        self.offsets, self.running = offsets, running
         self.rows = int(offsets[-1])
         self.shape = shape or (self.rows,)
-        addresses = [0 if t is None else t.data_ptr() for t in (offsets, running, last)]
-        self.geometry = (steps, batch, *addresses[:2])
-        self.last_address = addresses[2]
+        self.geometry = (steps, batch, offsets.data_ptr(), running.data_ptr())
 
 
 @lru_cache(maxsize=64)
 def alike(steps: int, batch: int) -> Packing:
     """All rows have all steps."""
     offsets = torch.arange(steps + 1) * batch
-    return Packing(steps, batch, offsets, torch.full((steps,), batch), None, (steps, batch))
+    return Packing(steps, batch, offsets, torch.full((steps,), batch), (steps, batch))
 
 
 def pack(
@@ -62,10 +57,4 @@ def pack(
     if reverse:
         time = longest_first[column] - 1 - time
     places = time * batch + order[column]
-    # Of a row without steps the last state is the initial one, which stands before all rows.
-    columns = torch.arange(batch)
-    last = torch.where(
-        longest_first > 0, batch + offsets[(longest_first - 1).clamp(min=0)] + columns, columns
-    )
-    equal = int(longest_first[-1]) == len(running)
-    return Packing(len(running), batch, offsets, running, None if equal else last), places, order
+    return Packing(len(running), batch, offsets, running), places, order

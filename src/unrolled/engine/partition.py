@@ -41,7 +41,8 @@ class Partition:
     """A step cut by time.
 
     Attributes:
-        states: State name -> the leaf it enters by, and its new value.
+        states: State name -> its new value.
+        leaves: What states enter by: leaves with the name and how many steps back.
         wanted: Name of a result -> its value at every step.
         before, loop, after: The forward pass.
         kept: Forward values that the backward pass reads, leaves aside.
@@ -49,7 +50,8 @@ class Partition:
         gradients: Leaf -> gradient with respect to it.
     """
 
-    states: dict[str, tuple[Node, Node]]
+    states: dict[str, Node]
+    leaves: list[Node]
     wanted: dict[str, Node]
     before: Section
     loop: Section
@@ -78,17 +80,20 @@ def partition(
     """
     named = step.states | step.outputs | step.gates
     results = {name: named[name] for name in wanted}
-    leaves = {
-        name: step.graph.leaf("state", name, width=node.width) for name, node in step.states.items()
-    }
-    states = {name: (leaves[name], node) for name, node in step.states.items()}
+    leaves = [
+        step.graph.leaf("state", name, lag, width=node.width)
+        for name, node in step.states.items()
+        for lag in step.lags[name]
+    ]
     roots = [*step.states.values(), *results.values()]
     nodes = reachable(roots)
-    looping = depending(nodes, leaves.values())
+    looping = depending(nodes, leaves)
     in_loop = [n for n in reachable(step.states.values()) if n in looping and n.inputs]
     afterwards = [n for n in nodes if n in looping and n not in set(in_loop) and n.inputs]
     before = [n for n in nodes if n not in looping and n.inputs]
-    cut = Partition(states, results, Section(before), Section(in_loop), Section(afterwards))
+    cut = Partition(
+        step.states, leaves, results, Section(before), Section(in_loop), Section(afterwards)
+    )
     if differentiate:
         _backwards(cut, step, needs)
     _store(cut)
@@ -99,15 +104,17 @@ def _backwards(cut: Partition, step: Step, needs: Collection[str | int] | None) 
     graph = step.graph
     forward = set(reachable([*step.states.values(), *step.outputs.values(), *step.gates.values()]))
     carried = {
-        name: graph.leaf("carried", name, width=new.width) for name, (_, new) in cut.states.items()
+        name: graph.leaf("carried", name, width=new.width) for name, new in cut.states.items()
     }
     cut.gradients = _gradients(cut, step, carried, needs)
     roots, loop_nodes = _back_loop(cut, carried)
     # What comes after the loop finds of what was carried no more than its last value: hold it.
+    # A state that is read from further back has its gradients of all steps at hand.
     held = {
         name: graph.apply("detach", leaf)
         for name, leaf in carried.items()
-        if any(
+        if max(step.lags[name]) == 1
+        and any(
             leaf in map(base, n.inputs)
             for n in reachable(cut.gradients.values())
             if n not in loop_nodes and n.op not in ("slice", "expand")
@@ -131,7 +138,7 @@ def _backwards(cut: Partition, step: Step, needs: Collection[str | int] | None) 
     last = [n for n in others if n not in set(early)]
     needed = [i for n in (*first, *loop_nodes, *last) for i in n.inputs if i in forward]
     kept = _keep(cut, needed, forward)
-    available = {*kept, *(new for _, new in cut.states.values())}
+    available = {*kept, *cut.states.values()}
     cut.kept = sorted(kept, key=lambda n: n.number)
     cut.back_before = Section(_with_recomputed(first, available, forward | light))
     cut.back_loop = Section(_with_recomputed(loop_nodes, available, forward))
@@ -150,7 +157,7 @@ def _gradients(
 ) -> dict[Node, Node]:
     """Gradients of what is given, from those of the new states and of the results."""
     seeds: dict[Node, Node] = {}
-    for name, (_, new) in cut.states.items():
+    for name, new in cut.states.items():
         _seed(step, seeds, new, carried[name])
     for name, node in cut.wanted.items():
         if node.rows:
@@ -166,7 +173,7 @@ def _back_loop(
     cut: Partition, carried: Mapping[str, Node], further: Iterable[Node] = ()
 ) -> tuple[list[Node], list[Node]]:
     """The gradients of the states one step earlier, and what of them depends on those carried."""
-    gradients = [cut.gradients.get(leaf) for leaf, _ in cut.states.values()]
+    gradients = [cut.gradients.get(leaf) for leaf in cut.leaves]
     roots = [*(node for node in gradients if node is not None), *further]
     nodes = reachable(roots)
     later = depending(nodes, carried.values())
@@ -189,7 +196,7 @@ def _light(nodes: Sequence[Node]) -> set[Node]:
 
 def _keep(cut: Partition, needed: Iterable[Node], forward: set[Node]) -> set[Node]:
     """Choose the forward values to keep: as few numbers as let the rest be computed again cheaply."""
-    free = {new for _, new in cut.states.values()}
+    free = set(cut.states.values())
     kept: set[Node] = set()
 
     def lacking(node: Node, kept: set[Node]) -> set[Node]:
@@ -214,9 +221,7 @@ def _keep(cut: Partition, needed: Iterable[Node], forward: set[Node]) -> set[Nod
 def _narrowed(cut: Partition) -> list[Node]:
     """Keep of a value made in the loop only the slices that are read, where they are its lesser part."""
     back = [*cut.back_before.nodes, *cut.back_loop.nodes, *cut.back_after.nodes]
-    results = {
-        base(node) for node in (*cut.wanted.values(), *(new for _, new in cut.states.values()))
-    }
+    results = {base(node) for node in (*cut.wanted.values(), *cut.states.values())}
     results |= {base(source) for node in cut.after.nodes for source in node.inputs}
     kept: set[Node] = set()
     for node in cut.kept:
@@ -249,7 +254,7 @@ def _store(cut: Partition) -> None:
     forward = [cut.before, cut.loop, cut.after]
     backward = [cut.back_before, cut.back_loop, cut.back_after]
     kept = set(cut.kept)
-    results = {*cut.wanted.values(), *(new for _, new in cut.states.values()), *cut.kept}
+    results = {*cut.wanted.values(), *cut.states.values(), *cut.kept}
     # The gradient of a state is handed on at once, unless it was there before the loop.
     ahead = set(cut.back_before.nodes)
     gradients = {g for leaf, g in cut.gradients.items() if leaf.op != "state" or g in ahead}

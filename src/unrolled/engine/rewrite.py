@@ -41,6 +41,7 @@ def rewrite(step: Step, *, join: bool = True) -> Step:
         states={name: built[node] for name, node in step.states.items()},
         outputs={name: built[node] for name, node in step.outputs.items()},
         gates={name: built[node] for name, node in step.gates.items()},
+        lags=step.lags,
         once=step.once,
         named=step.named,
         joined=joined,

@@ -28,6 +28,8 @@ from unrolled.engine.graph import Graph, Node
 from unrolled.engine.lower import Declined, Lowering
 from unrolled.engine.watch import Watch, check_hooks, check_writes
 
+_Leaf = tuple[Any, ...]
+"""What rows enter by: ``("x", "x")``, ``("state", name, steps back)`` or ``("extra", name)``."""
 BATCH_HINT = 7919
 """A batch nobody has, so that a size that equals it by chance is not taken for it."""
 
@@ -74,6 +76,7 @@ class Step:
         states: The new states, by name, in order.
         outputs: The outputs, by name, in order.
         gates: What ``step`` named for the inspectors.
+        lags: Name of a state -> how many steps back it is read.
         once: From all parameters and buffers (in the order of ``named``), what the graph's
             ``once`` leaves hold: leaf k its k-th result.
         named: Names of the parameters and buffers.
@@ -83,6 +86,7 @@ class Step:
     states: dict[str, Node]
     outputs: dict[str, Node]
     gates: dict[str, Node]
+    lags: dict[str, tuple[int, ...]]
     once: fx.GraphModule
     named: list[str]
     joined: list[Joined] = field(default_factory=list)
@@ -180,8 +184,6 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
     """
     if any(not isinstance(width, int) for width in cell.state_sizes.values()):
         raise Declined("its states have several dimensions")
-    if cell.delays:
-        raise Declined("it asks for older states")
     check_hooks(cell)
     cell = bind(
         cell, {}
@@ -191,9 +193,13 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
     fake = FakeTensorMode(shape_env=shapes)
     symbol = shapes.create_symbol(BATCH_HINT, _Batch(), dynamic_dim=DimDynamic.DYNAMIC)
     batch = shapes.create_symintnode(symbol, hint=BATCH_HINT, source=_Batch())
-    widths = {"x": cell.input_size, **cell.state_sizes, **extras}
+    delays = {name: tuple(cell.delays.get(name, (1,))) for name in cell.state_names}
+    leaves: dict[_Leaf, Any] = {("x", "x"): cell.input_size}
+    for name, lags in delays.items():
+        leaves |= {("state", name, lag): cell.state_sizes[name] for lag in lags}
+    leaves |= {("extra", name): width for name, width in extras.items()}
     with fake:
-        rows = {name: torch.empty(batch, width, dtype=dtype) for name, width in widths.items()}  # pyright: ignore
+        rows = {leaf: torch.empty(batch, width, dtype=dtype) for leaf, width in leaves.items()}
         # A cell whose weights are handed over at each call has no more than their shapes; weights
         # in bfloat16 are computed with in float32.
         shaped = {
@@ -208,10 +214,13 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
     lifted = _Lifted(cell)
     found: dict[str, list[str]] = {}
 
-    def step(rows: dict[str, Tensor], given: list[Tensor]) -> list[Tensor]:
+    def step(rows: dict[_Leaf, Tensor], given: list[Tensor]) -> list[Tensor]:
         values = {f"cell.{name}": value for name, value in zip(tensors, given, strict=True)}
-        positional = [rows["x"], *(rows[name] for name in cell.state_names)]
-        further = {name: rows[name] for name in extras}
+        positional: list[Any] = [rows["x", "x"]]
+        for name, lags in delays.items():
+            older = tuple(rows["state", name, lag] for lag in lags)
+            positional.append(older if name in cell.delays else older[0])
+        further = {name: rows["extra", name] for name in extras}
         with recording_gates() as gates, Watch():
             results = torch.func.functional_call(
                 lifted, values, tuple(positional), further, tie_weights=False
@@ -226,13 +235,13 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
         raise Declined("it branches on the value of a tensor") from None
     if shapes.guards:
         raise Declined("it branches on the size of the batch")
-    return _write(cell, traced, list(widths), list(tensors), found["gates"], batch)
+    return _write(cell, traced, [*leaves], list(tensors), found["gates"], batch)
 
 
 def _write(
     cell: Cell,
     traced: fx.GraphModule,
-    rows: list[str],
+    leaves: Sequence[_Leaf],
     named: list[str],
     gates: list[str],
     batch: torch.SymInt | int,
@@ -240,11 +249,10 @@ def _write(
     check_writes(traced.graph)
     graph = Graph()
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
-    kept = _Once(graph, traced, inputs[len(rows) :])
+    kept = _Once(graph, traced, inputs[len(leaves) :])
     lowering = Lowering(graph, batch, kept.leaf)
-    for name, node in zip(rows, inputs, strict=False):
-        kind = "x" if name == "x" else "state" if name in cell.state_names else "extra"
-        lowering.known[node] = graph.leaf(kind, name, width=node.meta["val"].shape[1])
+    for leaf, node in zip(leaves, inputs, strict=False):
+        lowering.known[node] = graph.leaf(*leaf, width=node.meta["val"].shape[1])
     for node in traced.graph.nodes:
         if node.op == "call_function" and _has_rows(node, lowering.known, batch):
             lowering.lower(node)
@@ -262,6 +270,7 @@ def _write(
         states={name: results[name] for name in cell.state_names},
         outputs={name: results[name] for name in cell.output_names},
         gates=dict(zip(gates, values[len(values) - len(gates) :], strict=True)),
+        lags={name: tuple(dict.fromkeys(cell.delays.get(name, (1,)))) for name in cell.state_names},
         once=kept.module(),
         named=named,
     )
