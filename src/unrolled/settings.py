@@ -96,7 +96,7 @@ class ModelSettings(Group):
         ge=0,
         description="Width of the symbol embedding; 0 is one-hot (the default up to 256 symbols).",
     )
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout between layers.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of every layer's output.")
     tied: bool = Field(
         default=False, description="Share the read-out's weights with the embedding."
     )

@@ -19,6 +19,7 @@ from torch.nn import functional
 from unrolled.cells import make_cell
 from unrolled.cells.start import normal_start
 from unrolled.data import Vocabulary, fit_vocabulary, read_table
+from unrolled.engine.randomness import dropout
 from unrolled.errors import InputError, RunError
 from unrolled.layers import Recurrent, Symbols
 from unrolled.settings import ModelSettings, Settings
@@ -67,7 +68,10 @@ class Classifier(nn.Module):
         y, _ = self.net(x, lengths=lengths)  # (T, B, H), zero past a row's end
         steps = lengths.clamp(min=1)
         last = y[steps - 1, torch.arange(len(steps), device=y.device)]
-        return self.readout(torch.cat([last, y.sum(0) / steps[:, None]], -1))  # (B, 2 H) -> (B, C)
+        seen = torch.cat([last, y.sum(0) / steps[:, None]], -1)  # (B, 2 H)
+        if self.training and self.net.dropout:
+            seen = dropout(seen[None], self.net.dropout, self.net.num_layers)[0]
+        return self.readout(seen)
 
 
 @dataclass(frozen=True)

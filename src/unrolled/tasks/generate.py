@@ -17,6 +17,7 @@ from unrolled.cells import make_cell
 from unrolled.cells.start import normal_start
 from unrolled.data import Corpus, Part, Vocabulary, Window, Windows, encode_sources, prepare_corpus
 from unrolled.engine import Cell, Chain, Declined
+from unrolled.engine.randomness import dropout
 from unrolled.errors import InputError, RunError
 from unrolled.layers import Recurrent, Symbols
 from unrolled.settings import ModelSettings, Settings
@@ -34,6 +35,9 @@ SHORT_STRETCH = 512
 
 class LanguageModel(nn.Module):
     """Symbols -> recurrent layers -> logits of the next symbol.
+
+    Dropout is applied to the output of every layer, the last one's too, and never through time
+    (Zaremba, Sutskever & Vinyals 2014).
 
     Args:
         size: Number of symbols V.
@@ -67,6 +71,8 @@ class LanguageModel(nn.Module):
         """Score what follows: ids (T, B) -> logits (T, B, V), states name -> (L, B, H)."""
         x = self.symbols(ids, self.readout.weight.dtype)
         y, last = self.net(x, states, lengths=lengths)
+        if self.training and self.net.dropout:
+            y = dropout(y, self.net.dropout, self.net.num_layers)
         return self.readout(y), last
 
 
@@ -178,7 +184,7 @@ class Generate(Task):
         """Give the parts of a language model without dropout."""
         assert isinstance(model, LanguageModel)
         if model.net.dropout:
-            raise Declined("there is dropout between the layers")
+            raise Declined("there is dropout")
         table = model.symbols.table
         cells: list[Cell] = [*model.net.cells]  # pyright: ignore[reportAssignmentType]
         return Chain(
