@@ -1,19 +1,99 @@
 """What users stack: cells over time, torch.nn's layers, symbols as vectors."""
 
 from unrolled.cells.standard import GRUCell, LSTMCell, RNNCell
+from unrolled.layers.activation import (
+    ACTIVATIONS,
+    LeakyReLU,
+    Maxout,
+    MaxoutGroups,
+    PReLU,
+    RadialBasis,
+    leaky_relu,
+    make_activation,
+    radial_basis,
+)
+from unrolled.layers.blocks import (
+    Inception,
+    Residual,
+    Stage,
+    TemporalBlock,
+    TemporalConvolution,
+)
 from unrolled.layers.conversion import convert
+from unrolled.layers.convolution import (
+    Convolution1d,
+    Convolution2d,
+    Convolution3d,
+    convolve,
+    correlate,
+    filter_bank,
+)
+from unrolled.layers.lenet import LeNet5
+from unrolled.layers.locally import LocallyConnected
+from unrolled.layers.pooling import (
+    AdaptivePool,
+    AveragePool,
+    KMaxPool,
+    L2Pool,
+    LogSumExpPool,
+    MaxPool,
+    adaptive_pool,
+    average_pool,
+    k_max_pool,
+    l2_pool,
+    log_sum_exp_pool,
+    max_pool,
+    max_pool_switches,
+    unpool,
+)
 from unrolled.layers.recurrent import Recurrent
 from unrolled.layers.standard import GRU, LSTM, RNN
 from unrolled.layers.symbols import Symbols
 
 __all__ = [
+    "ACTIVATIONS",
+    "AdaptivePool",
+    "AveragePool",
+    "Convolution1d",
+    "Convolution2d",
+    "Convolution3d",
     "GRU",
     "GRUCell",
+    "Inception",
+    "KMaxPool",
+    "L2Pool",
     "LSTM",
     "LSTMCell",
+    "LeNet5",
+    "LeakyReLU",
+    "LocallyConnected",
+    "LogSumExpPool",
+    "MaxPool",
+    "Maxout",
+    "MaxoutGroups",
+    "PReLU",
     "RNN",
     "RNNCell",
+    "RadialBasis",
     "Recurrent",
+    "Residual",
+    "Stage",
     "Symbols",
+    "TemporalBlock",
+    "TemporalConvolution",
+    "adaptive_pool",
+    "average_pool",
     "convert",
+    "filter_bank",
+    "convolve",
+    "correlate",
+    "k_max_pool",
+    "l2_pool",
+    "leaky_relu",
+    "log_sum_exp_pool",
+    "make_activation",
+    "max_pool",
+    "max_pool_switches",
+    "radial_basis",
+    "unpool",
 ]

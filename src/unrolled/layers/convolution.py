@@ -1,0 +1,353 @@
+"""Convolution and cross-correlation in one to three dimensions, directly or through the Fourier transform.
+
+B rows, C channels; *size and *K stand for one to three numbers. Places are counted as in SciPy: ``full`` is
+every place where kernel and input overlap at all, ``same`` the middle of it, as large as the input,
+``valid`` where they overlap whole. For a kernel of even length ``same`` has its one place more of padding
+before the input; ``torch.nn.Conv1d(padding="same")`` has it behind.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unrolled.errors import InputError
+from unrolled.layers.convolution_cost import Work, best_tiles, transform_pays
+from unrolled.layers.fourier import correlate_by_fourier
+
+Mode: TypeAlias = Literal["full", "same", "valid"]
+Method: TypeAlias = Literal["auto", "direct", "fft"]
+Sides: TypeAlias = int | tuple[int, int]
+"""Padding of one dimension: the same before and behind, or each on its own."""
+Padding: TypeAlias = Mode | int | Sequence[Sides]
+
+_DIRECT = (functional.conv1d, functional.conv2d, functional.conv3d)
+
+
+def convolve(x: Tensor, w: Tensor, mode: Mode = "full", *, method: Method = "auto") -> Tensor:
+    """Convolve two signals, as ``scipy.signal.convolve`` does: y[i] = sum_a w[a] x[i - a].
+
+    Args:
+        x: A signal, a picture or a volume (*size), without rows and channels.
+        w: What it is convolved with (*K), of as many dimensions.
+        mode: Which places are given: ``full`` (size + K - 1), ``same`` (size), ``valid``
+            (|size - K| + 1; either may be the larger one).
+        method: As in :func:`filter_bank`.
+
+    Raises:
+        InputError: If they are not both of 1, 2 or 3 dimensions, one is empty, or in ``valid`` neither
+            is at least as large as the other in every dimension.
+    """
+    x, w, _ = _larger_first(x, w, mode)
+    return filter_bank(x[None, None], w[None, None], padding=mode, flip=True, method=method)[0, 0]
+
+
+def correlate(x: Tensor, w: Tensor, mode: Mode = "full", *, method: Method = "auto") -> Tensor:
+    """Cross-correlate two signals, as ``scipy.signal.correlate`` does: y[i] = sum_a w[a] x[i + a].
+
+    Arguments and errors are those of :func:`convolve`; in ``full`` i begins at -(K - 1).
+    """
+    x, w, swapped = _larger_first(x, w, mode)
+    y = filter_bank(x[None, None], w[None, None], padding=mode, method=method)[0, 0]
+    return y.flip(tuple(range(y.dim()))) if swapped else y
+
+
+def _larger_first(x: Tensor, w: Tensor, mode: Mode) -> tuple[Tensor, Tensor, bool]:
+    if x.dim() != w.dim() or not 1 <= x.dim() <= 3:
+        raise InputError(
+            f"both must have the same number of dimensions, 1 to 3; they are {_shape(x)} and {_shape(w)}"
+        )
+    pairs = [*zip(x.shape, w.shape, strict=True)]
+    if mode != "valid" or all(n >= k for n, k in pairs):
+        return x, w, False
+    if all(n <= k for n, k in pairs):
+        return w, x, True
+    raise InputError(
+        "in mode 'valid' one must be at least as large as the other in every dimension; they are "
+        f"{_shape(x)} and {_shape(w)}"
+    )
+
+
+def filter_bank(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    flip: bool = False,
+    method: Method = "auto",
+) -> Tensor:
+    """Run filters over rows of channels: y[o, i] = b[o] + sum_{c, a} w[o, c, a] x[c, s i + d a - p].
+
+    Args:
+        x: (B, C, *size), or (C, *size) for one row.
+        weight: (O, C / groups, *K); its dimensions say whether this is in 1, 2 or 3 of them.
+        bias: (O,).
+        stride: s, places between outputs; one number, or one a dimension.
+        padding: A mode (see the top of this module), or zeros p around the input: one number, or a
+            sequence with a number or a pair (before, behind) a dimension: ``[(2, 0)]`` is causal for
+            three taps.
+        dilation: d, places between the taps of a kernel.
+        groups: Parts of the channels that do not see each other.
+        flip: True convolution: the kernel is turned round in each dimension. Otherwise it is
+            cross-correlation, which other libraries call convolution.
+        method: ``direct`` is torch's; ``fft`` goes through the Fourier transform, in n log n, for
+            float32 and float64, equal up to rounding; ``auto`` takes the faster by a cost model that
+            knows the shapes only, so that the same shapes always go the same way. Through the
+            transform a number that is not finite spreads to all of its tile.
+
+    Returns:
+        (B, O, *places), without B if `x` has none; in each dimension
+        floor((size + padding - d (K - 1) - 1) / s) + 1 places.
+
+    Raises:
+        InputError: If channels disagree, the kernel is larger than the padded input, or an argument is
+            out of range.
+    """
+    d = weight.dim() - 2
+    if not 1 <= d <= 3:
+        raise InputError(
+            f"the weight must be (O, C / groups, *K) with 1 to 3 K, not {_shape(weight)}"
+        )
+    if x.dim() == d + 1:
+        y = filter_bank(
+            x[None], weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
+            flip=flip, method=method,
+        )  # fmt: skip
+        return y[0]
+    strides, gaps = each(stride, d, "stride"), each(dilation, d, "dilation")
+    sides = padding_sides(padding, weight.shape[2:], gaps)
+    _check(x, weight, groups, sides, gaps)
+    if flip:
+        weight = weight.flip(tuple(range(2, d + 2)))
+    if any(before != behind for before, behind in sides):
+        x, sides = functional.pad(x, _flat(sides)), ((0, 0),) * d
+    if method != "direct" and (
+        work := _through_fourier(x, weight, groups, sides, gaps, strides, method)
+    ):
+        return _by_fourier(x, weight, bias, groups, sides, work)
+    before = [side[0] for side in sides]
+    return _DIRECT[d - 1](x, weight, bias, strides, before, gaps, groups)
+
+
+def _through_fourier(
+    x: Tensor,
+    weight: Tensor,
+    groups: int,
+    sides: Sequence[tuple[int, int]],
+    gaps: tuple[int, ...],
+    strides: tuple[int, ...],
+    method: Method,
+) -> tuple[Work, bool] | None:
+    """Give the work and whether it is for training, if it is to go through the transform."""
+    if method not in ("auto", "fft"):
+        raise InputError(f"method must be auto, direct or fft, not {method!r}")
+    if x.dtype not in (torch.float32, torch.float64):
+        if method == "fft":
+            raise InputError(f"method='fft' takes float32 and float64, not {x.dtype}; use 'auto'")
+        return None
+    if method == "auto" and (x.device.type != "cpu" or not x.numel()):
+        return None  # the costs are those of a processor
+    size = tuple(n + sum(side) for n, side in zip(x.shape[2:], sides, strict=True))
+    out, inputs, *kernel = weight.shape
+    work = Work(len(x), groups, inputs, out // groups, size, tuple(kernel), gaps, strides)
+    training = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if method == "auto" and not transform_pays(work, training=training):
+        return None
+    return work, training
+
+
+def _by_fourier(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    groups: int,
+    sides: Sequence[tuple[int, int]],
+    wanted: tuple[Work, bool],
+) -> Tensor:
+    work, training = wanted
+    if any(map(sum, sides)):
+        x = functional.pad(x, _flat(sides))
+    if max(work.dilation) > 1:  # zeros between the taps
+        whole = weight.new_zeros(*weight.shape[:2], *work.span)
+        taps = (..., *(slice(None, None, gap) for gap in work.dilation))
+        whole[taps] = weight
+        weight = whole
+    y = correlate_by_fourier(x, weight, groups, best_tiles(work, training=training))
+    if max(work.stride) > 1:
+        y = y[(..., *(slice(None, None, stride) for stride in work.stride))]
+    return y if bias is None else y + bias.view(-1, *[1] * len(work.size))
+
+
+def each(value: int | Sequence[int], d: int, name: str) -> tuple[int, ...]:
+    """Give a number for each of d dimensions.
+
+    Raises:
+        InputError: If there are not d of them, or one is below 1.
+    """
+    values = (value,) * d if isinstance(value, int) else tuple(value)
+    if len(values) != d or min(values) < 1:
+        raise InputError(f"{name} must be one number of at least 1, or {d} of them, not {value}")
+    return values
+
+
+def padding_sides(
+    padding: Padding, kernel: Sequence[int], gaps: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Give the zeros before and behind the input in each dimension.
+
+    Raises:
+        InputError: If it is no mode, negative, or not as many as dimensions.
+    """
+    d, spans = len(kernel), [(k - 1) * gap + 1 for k, gap in zip(kernel, gaps, strict=True)]
+    if isinstance(padding, str):
+        around = {
+            "valid": lambda k: (0, 0),
+            "same": lambda k: (k // 2, (k - 1) // 2),
+            "full": lambda k: (k - 1, k - 1),
+        }
+        if padding not in around:
+            raise InputError(f"the mode must be full, same or valid, not {padding!r}")
+        return tuple(around[padding](k) for k in spans)
+    given = [padding] * d if isinstance(padding, int) else [*padding]
+    sides = [(side, side) if isinstance(side, int) else tuple(side) for side in given]
+    if len(sides) != d or any(len(side) != 2 or min(side) < 0 for side in sides):
+        raise InputError(
+            f"padding must be a mode, a number of at least 0, or {d} numbers or pairs (before, behind), "
+            f"not {padding}"
+        )
+    return tuple((side[0], side[-1]) for side in sides)
+
+
+def _check(
+    x: Tensor,
+    weight: Tensor,
+    groups: int,
+    sides: Sequence[tuple[int, int]],
+    gaps: Sequence[int],
+) -> None:
+    out, inputs, *kernel = weight.shape
+    d = len(kernel)
+    if x.dim() != d + 2:
+        raise InputError(
+            f"the input must be (B, C, *size) with {d} numbers in size, as the weight {_shape(weight)} "
+            f"has; it is {_shape(x)}"
+        )
+    if groups < 1 or out % groups:
+        raise InputError(f"{out} filters cannot be shared out among {groups} groups")
+    if x.shape[1] != inputs * groups:
+        among = f" in each of {groups} groups, {inputs * groups} in all" if groups > 1 else ""
+        raise InputError(
+            f"the filters take {inputs} channels{among}, but the input {_shape(x)} has {x.shape[1]}"
+        )
+    padded = tuple(n + sum(side) for n, side in zip(x.shape[2:], sides, strict=True))
+    span = tuple((k - 1) * gap + 1 for k, gap in zip(kernel, gaps, strict=True))
+    if any(k > n for n, k in zip(padded, span, strict=True)):
+        raise InputError(
+            f"the kernel {span} is larger than the padded input {padded}: pad more, or take a smaller "
+            "kernel or dilation"
+        )
+
+
+def _flat(sides: Sequence[tuple[int, int]]) -> list[int]:
+    """Give padding as torch's pad takes it: the last dimension first."""
+    return [n for side in reversed(sides) for n in side]
+
+
+def _shape(x: Tensor) -> tuple[int, ...]:
+    return tuple(x.shape)
+
+
+class _Convolution(nn.Module):
+    """Filters that are learned, with torch.nn's names and initial weights."""
+
+    dimensions: int
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: Padding = "valid",
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        flip: bool = False,
+        method: Method = "auto",
+    ) -> None:
+        super().__init__()
+        if groups < 1 or in_channels % groups or out_channels % groups:
+            raise InputError(
+                f"{in_channels} and {out_channels} channels cannot be shared out among {groups} groups"
+            )
+        self.kernel_size = each(kernel_size, self.dimensions, "kernel_size")
+        self.stride = each(stride, self.dimensions, "stride")
+        self.dilation = each(dilation, self.dimensions, "dilation")
+        padding_sides(padding, self.kernel_size, self.dilation)
+        self.padding: Padding = padding
+        self.method: Method = method
+        self.groups, self.flip = groups, flip
+        self.weight = nn.Parameter(
+            torch.empty(out_channels, in_channels // groups, *self.kernel_size)
+        )
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weights and bias evenly from +-1 / sqrt(inputs of a unit), as torch.nn does."""
+        bound = 1 / math.sqrt(self.weight[0].numel())
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run over x (B, C, *size) or (C, *size), as :func:`filter_bank` does."""
+        return filter_bank(
+            x,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            flip=self.flip,
+            method=self.method,
+        )
+
+    def extra_repr(self) -> str:
+        """Say how it is made."""
+        out, inputs = self.weight.shape[:2]
+        unlike = {"stride": 1, "dilation": 1}
+        parts = [f"{inputs * self.groups}, {out}, kernel_size={self.kernel_size}"]
+        parts += [
+            f"{n}={getattr(self, n)}" for n, v in unlike.items() if {*getattr(self, n)} != {v}
+        ]
+        parts.append(f"padding={self.padding!r}")
+        parts += [f"groups={self.groups}"] * (self.groups > 1)
+        parts += ["flip=True"] * self.flip + ["bias=False"] * (self.bias is None)
+        return ", ".join(parts)
+
+
+class Convolution1d(_Convolution):
+    """Filters over (B, C, L): signals, sequences. Arguments are those of :func:`filter_bank`."""
+
+    dimensions = 1
+
+
+class Convolution2d(_Convolution):
+    """Filters over (B, C, H, W): pictures. Arguments are those of :func:`filter_bank`."""
+
+    dimensions = 2
+
+
+class Convolution3d(_Convolution):
+    """Filters over (B, C, D, H, W): volumes. Arguments are those of :func:`filter_bank`."""
+
+    dimensions = 3
