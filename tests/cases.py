@@ -83,6 +83,18 @@ class Masked(ur.Cell):
         return (gain * self.x(x) + self.h(h * mask) + 0.1 * t).tanh()
 
 
+class Ranked(ur.Cell):
+    """h_t = tanh(W_x x_t + W_h sort(h_{t-1})): the compiler has no instruction for sorting."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.x = nn.Linear(input_size, hidden_size)
+        self.h = nn.Linear(hidden_size, hidden_size, bias=False)
+
+    def step(self, x, h):
+        return (self.x(x) + self.h(h.sort(-1).values)).tanh()
+
+
 Extras = Callable[[int, int, int], dict[str, Tensor]]
 
 
@@ -93,6 +105,8 @@ class Case:
     name: str
     make: Callable[[int, int], ur.Cell]
     extras: Extras = lambda steps, batch, hidden: {}
+    grid: tuple[int, ...] = ()
+    """What x is wide behind its channels, for a convolutional cell."""
 
     def build(self, inputs: int = 3, hidden: int = 4, seed: int = 0) -> ur.Cell:
         torch.manual_seed(seed)
@@ -111,6 +125,14 @@ def _masks(steps, batch, hidden):
     }
 
 
+def _taught(steps, batch, hidden):
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "target": torch.randn(steps, batch, hidden, generator=generator, dtype=torch.float64),
+        "forced": torch.randint(2, (steps, batch, 1), generator=generator).double(),
+    }
+
+
 CASES = [
     Case("rnn", cells.Elman),
     Case("rnn relu", lambda i, h: cells.Elman(i, h, "relu")),
@@ -121,7 +143,24 @@ CASES = [
     Case("delays", SkipRNN),
     Case("outputs and widths", Projected),
     Case("extras", Masked, _masks),
+    Case("not compiled", Ranked),
+    *(Case(name, make) for name, make in cells.CELLS.items() if name not in ("rnn", "lstm", "gru")),
+    Case("rnn sin", lambda i, h: cells.Elman(i, h, torch.sin)),
+    Case("learned leaks", lambda i, h: cells.Leaky(i, h, [0.5] * h, learned=True)),
+    Case("householder", lambda i, h: cells.Orthogonal(i, h, "householder")),
+    Case("cayley", lambda i, h: cells.Orthogonal(i, h, "cayley")),
+    Case("teacher", lambda i, h: cells.Jordan(i, h, teacher=True), _taught),
+    Case("lstm identity", lambda i, h: cells.LSTM(i, h, 1.0, "identity")),
+    Case("slstm heads", lambda i, h: cells.SLSTM(i, h, h if h % 2 else 2)),
+    Case("dilated lstm", lambda i, h: cells.Dilated(i, h, 3, cells.LSTM)),
 ]
-NAMES = [case.name for case in CASES]
-TRACED = [case for case in CASES if case.name != "delays"]
+TRACED = [case for case in CASES if case.make is not Ranked]
 """What the compiler does not decline."""
+PLAIN = [case for case in CASES if not case.make(3, 4).extra_names]
+"""What needs no further input."""
+CONVOLUTIONAL = [
+    Case("conv lstm 1-d", lambda i, h: cells.ConvLSTM(i, h, (5,)), grid=(5,)),
+    Case("conv lstm 2-d", lambda i, h: cells.ConvLSTM(i, h, (2, 3)), grid=(2, 3)),
+    Case("conv gru 1-d", lambda i, h: cells.ConvGRU(i, h, (5,)), grid=(5,)),
+    Case("conv gru 2-d", lambda i, h: cells.ConvGRU(i, h, (2, 3), 1), grid=(2, 3)),
+]

@@ -39,5 +39,7 @@ def activation(phi: str | Activation) -> Activation:
     if not isinstance(phi, str):
         return phi
     if phi not in ACTIVATIONS:
-        raise ValueError(f"no activation {phi!r}; give one of {', '.join(ACTIVATIONS)}, or a function")
+        raise ValueError(
+            f"no activation {phi!r}; give one of {', '.join(ACTIVATIONS)}, or a function"
+        )
     return ACTIVATIONS[phi]

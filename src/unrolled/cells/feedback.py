@@ -60,7 +60,7 @@ class Jordan(Cell):
     ) -> Tensor:
         """Compute one step: x (B, I), y (B, O), target (B, O), forced (B, 1) -> y (B, O)."""
         if target is not None and forced is not None:
-            y = torch.where(forced > 0, target, y)
+            y = torch.where(forced > 0.5, target, y)
         h = self.gate("h", self.phi(self.x(x) + self.y(y)))
         return self.psi(self.o(h))
 

@@ -18,7 +18,7 @@ class GRU(Cell):
     """
 
     blocks = ("r", "z", "n")
-    memory = {"z": 1}
+    keeps = ("z",)
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
@@ -47,7 +47,7 @@ class ResetBeforeGRU(Cell):
     """
 
     blocks = ("r", "z", "n")
-    memory = {"z": 1}
+    keeps = ("z",)
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
@@ -77,7 +77,7 @@ class MinimalGated(Cell):
     """
 
     blocks = ("f", "n")
-    memory = {"f": -1}
+    writes = ("f",)
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)

@@ -59,7 +59,7 @@ class LayerNormGRU(Cell):
         parts = [2 * self.hidden_size, self.hidden_size]
         x_gates, x_n = self.x(x).split(parts, -1)
         h_gates, h_n = self.h(h).split(parts, -1)
-        r, z = (self.norm_h(h_gates) + self.norm_x(x_gates)).sigmoid().chunk(2, -1)
-        self.gate("r", r), self.gate("z", z)
+        r, z = (self.norm_h(h_gates) + self.norm_x(x_gates)).chunk(2, -1)
+        r, z = self.gate("r", r.sigmoid()), self.gate("z", z.sigmoid())
         n = self.gate("n", (self.norm_xn(x_n) + r * self.norm_hn(h_n)).tanh())
         return (1 - z) * h + z * n

@@ -15,13 +15,21 @@ from unrolled.engine.cell import Width
 
 
 class LinearCell(Cell):
-    """A cell with h_t = a_t h_{t-1} + b_t, element by element. State: h."""
+    """A cell with h_t = a_t h_{t-1} + b_t, element by element. State: h.
+
+    Where a and b are complex, h holds the real parts before the imaginary ones, and the cell says
+    itself what a step and its outputs are.
+    """
 
     @abstractmethod
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Give a and b for x (..., I): each (..., H), or broadcast to it, real or complex."""
 
-    def step(self, x: Tensor, h: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def outputs(self, x: Tensor, h: Tensor) -> Tensor:
+        """Read y out of x (..., I) and h (..., width): h itself unless overridden."""
+        return h
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Compute one step: x (B, I), h (B, H) -> h (B, H)."""
         a, b = self.coefficients(x)
         return a * h + b
@@ -38,7 +46,7 @@ class MinGRU(LinearCell):
     """
 
     blocks = ("z", "n")
-    memory = {"z": -1}
+    writes = ("z",)
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
@@ -63,7 +71,7 @@ class MinLSTM(LinearCell):
     """
 
     blocks = ("f", "i", "n")
-    memory = {"f": 1, "i": -1}
+    keeps, writes = ("f",), ("i",)
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)

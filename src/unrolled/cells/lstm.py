@@ -1,7 +1,7 @@
 """Long short-term memory, as of 1997 and since.
 
-Everywhere the rows of x.weight and h.weight are blocks of H rows, one a gate, named by ``blocks``;
-``memory`` says which gates keep the past where they are open (1) and where they are shut (-1).
+The rows of x.weight and h.weight are blocks of H rows, one a gate, named by ``blocks``; open gates of
+``keeps`` keep the past, and those of ``writes`` replace it.
 """
 
 import torch
@@ -31,7 +31,7 @@ class LSTM(Cell):
 
     state_names = ("h", "c")
     blocks = ("i", "f", "g", "o")
-    memory = {"f": 1, "i": -1}
+    keeps, writes = ("f",), ("i",)
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class PeepholeLSTM(Cell):
 
     state_names = ("h", "c")
     blocks = ("i", "f", "g", "o")
-    memory = {"f": 1, "i": -1}
+    keeps, writes = ("f",), ("i",)
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
@@ -127,7 +127,7 @@ class CoupledLSTM(Cell):
 
     state_names = ("h", "c")
     blocks = ("i", "g", "o")
-    memory = {"i": -1}
+    writes = ("i",)
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
@@ -155,7 +155,7 @@ class MultiplicativeLSTM(Cell):
 
     state_names = ("h", "c")
     blocks = ("i", "f", "g", "o")
-    memory = {"f": 1, "i": -1}
+    keeps, writes = ("f",), ("i",)
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
@@ -186,7 +186,7 @@ class ProjectedLSTM(Cell):
 
     state_names = ("h", "c")
     blocks = ("i", "f", "g", "o")
-    memory = {"f": 1, "i": -1}
+    keeps, writes = ("f",), ("i",)
 
     def __init__(self, input_size: int, hidden_size: int, projection: int | None = None) -> None:
         super().__init__(input_size, hidden_size)

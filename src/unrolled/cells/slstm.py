@@ -13,8 +13,8 @@ class SLSTM(Cell):
 
     From z~, i~, f~, o~ = W x_t + R h_{t-1} + b: m_t = max(log f + m_{t-1}, i~), i = exp(i~ - m_t),
     f' = exp(log f + m_{t-1} - m_t), c_t = f' c_{t-1} + i tanh(z~), n_t = f' n_{t-1} + i,
-    h_t = sigma(o~) c_t / n_t, with f = sigma(f~). While n is zero, as at the start, m_t = i~: without a
-    past there is nothing else to be scaled by. The biases of f begin evenly spread from 3 to 6.
+    h_t = sigma(o~) c_t / n_t, with f = sigma(f~). While n is zero, as at the start, i~ stands for
+    log f + m_{t-1}: without a past there is nothing else to scale by. The biases of f begin evenly spread from 3 to 6.
 
     Args:
         input_size: Width I of x.
@@ -45,8 +45,8 @@ class SLSTM(Cell):
         """Compute one step: x (B, I), h, c, n, m, each (B, H) -> h, c, n, m."""
         r = torch.cat([torch.block_diag(*heads) for heads in self.r])
         z, i, f, o = (self.x(x) + linear(h, r)).chunk(4, -1)
-        kept = logsigmoid(f) + m
-        m = torch.where(n == 0, i, torch.maximum(kept, i))
+        kept = torch.where(n == 0, i, logsigmoid(f) + m)
+        m = torch.maximum(kept, i)
         i, f = self.gate("i", (i - m).exp()), self.gate("f", (kept - m).exp())
         c = f * c + i * self.gate("z", z.tanh())
         n = f * n + i

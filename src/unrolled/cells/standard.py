@@ -124,6 +124,7 @@ class RNNCell(StandardCell, nn.RNNCell):
     """
 
     peer = nn.RNNCell
+    blocks = ("h",)
 
     def __init__(
         self,
@@ -163,6 +164,8 @@ class LSTMCell(StandardCell, nn.LSTMCell):
 
     peer = nn.LSTMCell
     state_names = ("h", "c")
+    blocks = ("i", "f", "g", "o")
+    keeps, writes = ("f",), ("i",)
 
     def __init__(
         self,
@@ -210,6 +213,8 @@ class GRUCell(StandardCell, nn.GRUCell):
     """
 
     peer = nn.GRUCell
+    blocks = ("r", "z", "n")
+    keeps = ("z",)
 
     def __init__(
         self,

@@ -107,7 +107,7 @@ def forget_bias_start(cell: Cell, value: float) -> None:
     Raises:
         ValueError: If the cell has no forget gate with a bias.
     """
-    if getattr(cell, "memory", {}).get("f") != 1:
+    if "f" not in getattr(cell, "keeps", ()):
         raise ValueError(f"{type(cell).__name__} has no forget gate f")
     _set_bias(cell, "f", value)
 
@@ -121,14 +121,16 @@ def chrono_start(cell: Cell, longest: int) -> None:
     Raises:
         ValueError: If `longest` is below 3, or the cell has no such gates.
     """
-    memory: dict[str, int] = getattr(cell, "memory", {})
-    if not memory:
+    keeps, writes = getattr(cell, "keeps", ()), getattr(cell, "writes", ())
+    if not keeps and not writes:
         raise ValueError(f"{type(cell).__name__} has no gate that keeps the past")
     if longest < 3:
         raise ValueError(f"the longest dependency must be at least 3 steps, not {longest}")
     drawn = torch.empty(cell.hidden_size).uniform_(1, longest - 1).log()
-    for block, sign in memory.items():
-        _set_bias(cell, block, sign * drawn)
+    for block in keeps:
+        _set_bias(cell, block, drawn)
+    for block in writes:
+        _set_bias(cell, block, -drawn)
 
 
 def blocks_of(cell: Cell) -> tuple[str, ...]:

@@ -46,9 +46,10 @@ class Unitary(Cell):
         return {"h": 2 * self.hidden_size}
 
     def matrix(self) -> Tensor:
-        """W, complex (H, H)."""
-        d1, d2, d3 = torch.polar(torch.ones_like(self.w), self.w).unsqueeze(-1)
-        v1, v2 = torch.complex(*self.v.unbind(1))
+        """W, complex (H, H), in double precision, since it is applied many times."""
+        w = self.w.double()
+        d1, d2, d3 = torch.polar(torch.ones_like(w), w).unsqueeze(-1)
+        v1, v2 = torch.complex(*self.v.double().unbind(1))
         z = d1 * torch.eye(self.hidden_size, dtype=d1.dtype, device=d1.device)
         z = _reflect(torch.fft.fft(z, dim=0, norm="ortho"), v1)
         z = d2 * z[self.permutation]
@@ -58,7 +59,8 @@ class Unitary(Cell):
         """Compute one step: x (B, I), h (B, 2 H) -> h (B, 2 H)."""
         w = self.matrix()
         real, imag = torch.cat([w.real, -w.imag], 1), torch.cat([w.imag, w.real], 1)
-        re, im = (linear(h, torch.cat([real, imag])) + self.x(x)).chunk(2, -1)
+        w = torch.cat([real, imag]).to(self.w.dtype)
+        re, im = (linear(h, w) + self.x(x)).chunk(2, -1)
         size = (re * re + im * im + TINY).sqrt()
         scale = self.gate("scale", (size + self.b).relu() / size)
         return torch.cat([scale * re, scale * im], -1)
