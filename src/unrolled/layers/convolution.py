@@ -7,8 +7,10 @@ before the input; ``torch.nn.Conv1d(padding="same")`` has it behind.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ from torch.nn import functional
 
 from unrolled.errors import InputError
 from unrolled.layers.convolution_cost import Work, best_tiles, transform_pays
-from unrolled.layers.fourier import correlate_by_fourier
+from unrolled.layers.fourier import Tiles, correlate_by_fourier
 
 Mode: TypeAlias = Literal["full", "same", "valid"]
 Method: TypeAlias = Literal["auto", "direct", "fft"]
@@ -110,79 +112,126 @@ def filter_bank(
         InputError: If channels disagree, the kernel is larger than the padded input, or an argument is
             out of range.
     """
-    d = weight.dim() - 2
-    if not 1 <= d <= 3:
-        raise InputError(
-            f"the weight must be (O, C / groups, *K) with 1 to 3 K, not {_shape(weight)}"
-        )
-    if x.dim() == d + 1:
-        y = filter_bank(
-            x[None], weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
-            flip=flip, method=method,
-        )  # fmt: skip
-        return y[0]
-    strides, gaps = each(stride, d, "stride"), each(dilation, d, "dilation")
-    sides = padding_sides(padding, weight.shape[2:], gaps)
-    _check(x, weight, groups, sides, gaps)
+    if x.dim() == weight.dim() - 1:
+        x = x[None]
+        return filter_bank(
+            x,
+            weight,
+            bias,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            flip=flip,
+            method=method,
+        )[0]
+    if method == "fft" and x.dtype not in (torch.float32, torch.float64):
+        raise InputError(f"method='fft' takes float32 and float64, not {x.dtype}; use 'auto'")
+    if method == "auto" and (x.dtype not in (torch.float32, torch.float64) or not x.is_cpu):
+        method = "direct"  # the costs are those of a processor
+    plan = _plan(
+        x.shape,
+        weight.shape,
+        _frozen(stride),
+        _frozen(padding),
+        _frozen(dilation),
+        groups,
+        method,
+        torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad),
+    )
     if flip:
-        weight = weight.flip(tuple(range(2, d + 2)))
-    if any(before != behind for before, behind in sides):
-        x, sides = functional.pad(x, _flat(sides)), ((0, 0),) * d
-    if method != "direct" and (
-        work := _through_fourier(x, weight, groups, sides, gaps, strides, method)
-    ):
-        return _by_fourier(x, weight, bias, groups, sides, work)
-    before = [side[0] for side in sides]
-    return _DIRECT[d - 1](x, weight, bias, strides, before, gaps, groups)
+        weight = weight.flip(plan.dimensions)
+    if plan.pad is not None:
+        x = functional.pad(x, plan.pad)
+    if plan.tiles is not None:
+        return _by_fourier(x, weight, bias, groups, plan, plan.tiles)
+    return plan.direct(x, weight, bias, *plan.arguments)
 
 
-def _through_fourier(
-    x: Tensor,
-    weight: Tensor,
+@dataclass(frozen=True)
+class _Plan:
+    """How a convolution of certain shapes is done.
+
+    Attributes:
+        dimensions: Of the kernel in the weight.
+        stride: For each dimension, as is `dilation`.
+        dilation: As above.
+        pad: What torch's pad is to put around the input first, if anything.
+        direct: torch's convolution.
+        arguments: What it takes besides tensors; nothing where all are as usual, which is quicker.
+        tiles: How the input is cut for the transform, if it is to go through it.
+    """
+
+    dimensions: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    pad: list[int] | None
+    direct: Callable[..., Tensor]
+    arguments: tuple[Any, ...]
+    tiles: Tiles | None
+
+
+# Planned once for the same shapes: a small convolution takes no longer than the planning.
+@lru_cache(maxsize=4096)
+def _plan(
+    x: tuple[int, ...],
+    weight: tuple[int, ...],
+    stride: int | tuple[int, ...],
+    padding: Mode | int | tuple[Sides, ...],
+    dilation: int | tuple[int, ...],
     groups: int,
-    sides: Sequence[tuple[int, int]],
-    gaps: tuple[int, ...],
-    strides: tuple[int, ...],
     method: Method,
-) -> tuple[Work, bool] | None:
-    """Give the work and whether it is for training, if it is to go through the transform."""
-    if method not in ("auto", "fft"):
+    training: bool,
+) -> _Plan:
+    d = len(weight) - 2
+    if not 1 <= d <= 3:
+        raise InputError(f"the weight must be (O, C / groups, *K) with 1 to 3 K, not {(*weight,)}")
+    if method not in ("auto", "direct", "fft"):
         raise InputError(f"method must be auto, direct or fft, not {method!r}")
-    if x.dtype not in (torch.float32, torch.float64):
-        if method == "fft":
-            raise InputError(f"method='fft' takes float32 and float64, not {x.dtype}; use 'auto'")
-        return None
-    if method == "auto" and (x.device.type != "cpu" or not x.numel()):
-        return None  # the costs are those of a processor
-    size = tuple(n + sum(side) for n, side in zip(x.shape[2:], sides, strict=True))
-    out, inputs, *kernel = weight.shape
-    work = Work(len(x), groups, inputs, out // groups, size, tuple(kernel), gaps, strides)
-    training = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    if method == "auto" and not transform_pays(work, training=training):
-        return None
-    return work, training
+    strides, gaps = each(stride, d, "stride"), each(dilation, d, "dilation")
+    sides = padding_sides(padding, weight[2:], gaps)
+    _check(x, weight, groups, sides, gaps)
+    size = tuple(n + sum(side) for n, side in zip(x[2:], sides, strict=True))
+    out, inputs, *kernel = weight
+    work = Work(x[0], groups, inputs, out // groups, size, tuple(kernel), gaps, strides)
+    tiles = None
+    if method == "fft" or (method == "auto" and transform_pays(work, training=training)):
+        tiles = best_tiles(work, training=training)
+    apart = tiles is not None or any(before != behind for before, behind in sides)
+    before = (0,) * d if apart else tuple(before for before, _ in sides)
+    usual = {*strides, *gaps, groups} == {1} and not any(before)
+    return _Plan(
+        dimensions=tuple(range(2, d + 2)),
+        stride=strides,
+        dilation=gaps,
+        # torch's pad takes the last dimension first.
+        pad=[n for side in reversed(sides) for n in side]
+        if apart and any(map(sum, sides))
+        else None,
+        direct=_DIRECT[d - 1],
+        arguments=() if usual else (strides, before, gaps, groups),
+        tiles=tiles,
+    )
+
+
+def _frozen(value: Any) -> Any:  # noqa: ANN401 - a number, a name, or a sequence of either or of pairs
+    """Give lists as tuples, which can be looked up."""
+    if isinstance(value, (int, str)):
+        return value
+    return tuple(item if isinstance(item, int) else tuple(item) for item in value)
 
 
 def _by_fourier(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    groups: int,
-    sides: Sequence[tuple[int, int]],
-    wanted: tuple[Work, bool],
+    x: Tensor, weight: Tensor, bias: Tensor | None, groups: int, plan: _Plan, tiles: Tiles
 ) -> Tensor:
-    work, training = wanted
-    if any(map(sum, sides)):
-        x = functional.pad(x, _flat(sides))
-    if max(work.dilation) > 1:  # zeros between the taps
-        whole = weight.new_zeros(*weight.shape[:2], *work.span)
-        taps = (..., *(slice(None, None, gap) for gap in work.dilation))
-        whole[taps] = weight
+    if max(plan.dilation) > 1:  # zeros between the taps
+        whole = weight.new_zeros(*weight.shape[:2], *tiles.kernel)
+        whole[(..., *(slice(None, None, gap) for gap in plan.dilation))] = weight
         weight = whole
-    y = correlate_by_fourier(x, weight, groups, best_tiles(work, training=training))
-    if max(work.stride) > 1:
-        y = y[(..., *(slice(None, None, stride) for stride in work.stride))]
-    return y if bias is None else y + bias.view(-1, *[1] * len(work.size))
+    y = correlate_by_fourier(x, weight, groups, tiles)
+    if max(plan.stride) > 1:
+        y = y[(..., *(slice(None, None, stride) for stride in plan.stride))]
+    return y if bias is None else y + bias.view(-1, *[1] * len(plan.stride))
 
 
 def each(value: int | Sequence[int], d: int, name: str) -> tuple[int, ...]:
@@ -226,38 +275,33 @@ def padding_sides(
 
 
 def _check(
-    x: Tensor,
-    weight: Tensor,
+    x: tuple[int, ...],
+    weight: tuple[int, ...],
     groups: int,
     sides: Sequence[tuple[int, int]],
     gaps: Sequence[int],
 ) -> None:
-    out, inputs, *kernel = weight.shape
+    out, inputs, *kernel = weight
     d = len(kernel)
-    if x.dim() != d + 2:
+    if len(x) != d + 2:
         raise InputError(
-            f"the input must be (B, C, *size) with {d} numbers in size, as the weight {_shape(weight)} "
-            f"has; it is {_shape(x)}"
+            f"the input must be (B, C, *size) with {d} numbers in size, as the weight {(*weight,)} has; "
+            f"it is {(*x,)}"
         )
     if groups < 1 or out % groups:
         raise InputError(f"{out} filters cannot be shared out among {groups} groups")
-    if x.shape[1] != inputs * groups:
+    if x[1] != inputs * groups:
         among = f" in each of {groups} groups, {inputs * groups} in all" if groups > 1 else ""
         raise InputError(
-            f"the filters take {inputs} channels{among}, but the input {_shape(x)} has {x.shape[1]}"
+            f"the filters take {inputs} channels{among}, but the input {(*x,)} has {x[1]}"
         )
-    padded = tuple(n + sum(side) for n, side in zip(x.shape[2:], sides, strict=True))
+    padded = tuple(n + sum(side) for n, side in zip(x[2:], sides, strict=True))
     span = tuple((k - 1) * gap + 1 for k, gap in zip(kernel, gaps, strict=True))
     if any(k > n for n, k in zip(padded, span, strict=True)):
         raise InputError(
             f"the kernel {span} is larger than the padded input {padded}: pad more, or take a smaller "
             "kernel or dilation"
         )
-
-
-def _flat(sides: Sequence[tuple[int, int]]) -> list[int]:
-    """Give padding as torch's pad takes it: the last dimension first."""
-    return [n for side in reversed(sides) for n in side]
 
 
 def _shape(x: Tensor) -> tuple[int, ...]:

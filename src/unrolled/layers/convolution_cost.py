@@ -113,6 +113,8 @@ def transform_pays(work: Work, *, training: bool) -> bool:
     """Tell whether the transform is the faster way, by a clear margin."""
     what = "training" if training else "forward"
     direct = _seconds(DIRECT[what], work.direct())
+    if direct < MARGIN * FOURIER[what][0]:  # less than a transform of nothing
+        return False
     tiles = best_tiles(work, training=training)
     return MARGIN * _seconds(FOURIER[what], work.fourier(tiles)) < direct
 
