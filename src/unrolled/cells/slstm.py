@@ -14,7 +14,8 @@ class SLSTM(Cell):
     From z~, i~, f~, o~ = W x_t + R h_{t-1} + b: m_t = max(log f + m_{t-1}, i~), i = exp(i~ - m_t),
     f' = exp(log f + m_{t-1} - m_t), c_t = f' c_{t-1} + i tanh(z~), n_t = f' n_{t-1} + i,
     h_t = sigma(o~) c_t / n_t, with f = sigma(f~). While n is zero, as at the start, i~ stands for
-    log f + m_{t-1}: without a past there is nothing else to scale by. The biases of f begin evenly spread from 3 to 6.
+    log f + m_{t-1}: without a past there is nothing else to scale by.
+    The biases of f begin evenly spread from 3 to 6.
 
     Args:
         input_size: Width I of x.

@@ -60,8 +60,11 @@ class EchoStateNetwork(nn.Module):
         if len(x) <= self.washout:
             raise ValueError(f"a washout of {self.washout} leaves none of {len(x)} steps to learn")
         width = len(self.readout)
-        moments = self.readout.new_zeros(width, width)
-        products = torch.zeros_like(self.readout)
+        double = {"dtype": torch.float64, "device": self.readout.device}
+        moments, products = (
+            torch.zeros(width, width, **double),
+            torch.zeros(width, outputs, **double),
+        )
         states, skipped = None, self.washout
         for now, wanted in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
             features, states = self._features(now, states)
@@ -70,7 +73,7 @@ class EchoStateNetwork(nn.Module):
             products += features.T @ wanted.to(features)
             skipped = max(0, skipped - len(now))
         moments.diagonal()[1:] += self.ridge
-        self.readout = torch.linalg.lstsq(moments, products, driver="gelsd").solution
+        self.readout = torch.linalg.lstsq(moments, products).solution
         return self
 
     def forward(
