@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import unrolled as ur
 from unrolled import cells
+from unrolled.engine import run
 from unrolled.layers.scan import run_linear, scan
 
 
@@ -61,23 +61,30 @@ def test_hard_numbers():
 
 
 @pytest.mark.parametrize("name", ["mingru", "minlstm", "lru"])
-@pytest.mark.parametrize("engine", ["native", "reference"])
-def test_linear_cells_by_scan_as_by_loop(name, engine):
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("lengths", [None, torch.tensor([9, 30, 0])])
+def test_linear_cells_by_scan_as_by_loop(name, reverse, lengths):
     torch.manual_seed(0)
     cell = cells.CELLS[name](3, 4).double()
-    x = torch.randn(50, 2, 3, dtype=torch.float64, requires_grad=True)
-    h = torch.randn(2, cell.state_sizes["h"], dtype=torch.float64, requires_grad=True)
-    inputs = [x, h, *cell.parameters()]
-    y, states = run_linear(cell, x, h)
-    found = torch.autograd.grad(y.square().sum() + states[-1].sum(), inputs)
-    with ur.engine(engine):
-        wanted, last = ur.Recurrent(cell)(x, {"h": h[None]})
-    torch.testing.assert_close(y, wanted, rtol=0, atol=1e-12)
-    torch.testing.assert_close(states[-1], last["h"][0], rtol=0, atol=1e-12)
-    expected = torch.autograd.grad(wanted.square().sum() + last["h"].sum(), inputs)
-    for a, b in zip(found, expected, strict=True):
+    x = torch.randn(30, 3, 3, dtype=torch.float64)
+    if lengths is not None:
+        x[torch.arange(30)[:, None] >= lengths] = float("nan")
+    h = torch.randn(3, cell.state_sizes["h"], dtype=torch.float64, requires_grad=True)
+    inputs = [x.requires_grad_(), h, *cell.parameters()]
+    call = {"lengths": lengths, "reverse": reverse, "keep": True}
+    found, wanted = run_linear(cell, x, {"h": h}, **call), run(cell, x, {"h": h}, **call)
+    assert found.history.keys() == wanted.history.keys()
+    for key in ("y", "states", "history"):
+        torch.testing.assert_close(getattr(found, key), getattr(wanted, key), rtol=0, atol=1e-12)
+    for a, b in zip(
+        *(
+            torch.autograd.grad(o.y.square().sum() + o.states["h"].sum(), inputs)
+            for o in (found, wanted)
+        ),
+        strict=True,
+    ):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(run_linear(cell, x)[0], ur.Recurrent(cell)(x)[0])
+    torch.testing.assert_close(run_linear(cell, x).states, run(cell, x).states, equal_nan=True)
 
 
 def test_bad_input():

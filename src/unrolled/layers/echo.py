@@ -59,21 +59,19 @@ class EchoStateNetwork(nn.Module):
             )
         if len(x) <= self.washout:
             raise ValueError(f"a washout of {self.washout} leaves none of {len(x)} steps to learn")
+        # The triangular factor of [features, targets], chunk by chunk: the moments that it spares
+        # would square the condition number, which is what limits a free run.
         width = len(self.readout)
-        double = {"dtype": torch.float64, "device": self.readout.device}
-        moments, products = (
-            torch.zeros(width, width, **double),
-            torch.zeros(width, outputs, **double),
-        )
+        factor = torch.zeros(width, width + outputs, dtype=torch.float64, device=x.device)
+        factor.diagonal()[1:] = self.ridge**0.5
         states, skipped = None, self.washout
         for now, wanted in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
             features, states = self._features(now, states)
-            features, wanted = features[skipped:].flatten(0, 1), wanted[skipped:].flatten(0, 1)
-            moments += features.T @ features
-            products += features.T @ wanted.to(features)
+            rows = torch.cat([features, wanted.double()], -1)[skipped:].flatten(0, 1)
+            factor = torch.linalg.qr(torch.cat([factor, rows]), mode="r").R
             skipped = max(0, skipped - len(now))
-        moments.diagonal()[1:] += self.ridge
-        self.readout = torch.linalg.lstsq(moments, products).solution
+        factor = factor[:width]
+        self.readout = torch.linalg.lstsq(factor[:, :width], factor[:, width:]).solution
         return self
 
     def forward(

@@ -6,12 +6,17 @@ one operation over all rows. Nothing is divided and no logarithm taken, so that 
 either sign, and products that vanish are all right.
 """
 
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unrolled.cells.linear import LinearCell
+from unrolled.engine import Outputs
+from unrolled.engine.cell import recording_gates
+from unrolled.engine.check import check_input, check_lengths, complete_states
 
 
 def scan(decay: Tensor, value: Tensor, initial: Tensor | None = None) -> Tensor:
@@ -43,25 +48,45 @@ def scan(decay: Tensor, value: Tensor, initial: Tensor | None = None) -> Tensor:
     return _Scan.apply(decay, value)  # pyright: ignore
 
 
-def run_linear(cell: LinearCell, x: Tensor, initial: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def run_linear(
+    cell: LinearCell,
+    x: Tensor,
+    states: Mapping[str, Tensor] | None = None,
+    *,
+    lengths: Tensor | None = None,
+    reverse: bool = False,
+    keep: bool = False,
+) -> Outputs:
     """Run a cell that is linear in its state over a sequence by a scan.
 
-    Args:
-        cell: The cell.
-        x: (T, B, I).
-        initial: h_0 (B, width), zero if left out.
-
-    Returns:
-        y (T, B, H) and all states h (T, B, width), as a loop over the cell's ``step`` gives them.
+    What is given, found and raised is as with :func:`unrolled.engine.run`.
     """
-    a, b = cell.coefficients(x)
+    check_input(cell, x)
+    initial = complete_states(cell, x, states)["h"]
+    steps, batch = x.shape[:2]
+    row = torch.arange(batch, device=x.device)
+    ends = torch.full((batch,), steps) if lengths is None else check_lengths(lengths, steps, batch)
+    ends = ends.to(x.device)
+    t = torch.arange(steps, device=x.device)[:, None]
+    inside = (t < ends)[..., None]
+    back = torch.where(t < ends, ends - 1 - t, t)
+
+    def turned(values: Tensor) -> Tensor:
+        values = values if lengths is None else torch.where(inside, values, 0)
+        return values[back, row] if reverse else values
+
+    x = turned(x)
+    with recording_gates() if keep else nullcontext({}) as gates:
+        a, b = cell.coefficients(x)
     if b.is_complex():
-        start = None if initial is None else torch.complex(*initial.chunk(2, -1))
-        z = scan(a, b, start)
+        z = scan(a, b, torch.complex(*initial.chunk(2, -1)))
         h = torch.cat([z.real, z.imag], -1)
     else:
         h = scan(a, b, initial)
-    return cell.outputs(x, h), h
+    last = torch.where(ends[:, None] > 0, h[ends - 1, row], initial)
+    y = turned(cell.outputs(x, h))
+    history = {"h": turned(h), **dict.fromkeys(cell.output_names, y)} if keep else {}
+    return Outputs(y, {"h": last}, history | {name: turned(gate) for name, gate in gates.items()})
 
 
 class _Scan(torch.autograd.Function):
