@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import handle_torch_function, has_torch_function
 
 from unrolled.errors import InputError
 from unrolled.layers.convolution_cost import Work, best_tiles, transform_pays
@@ -112,6 +113,20 @@ def filter_bank(
         InputError: If channels disagree, the kernel is larger than the padded input, or an argument is
             out of range.
     """
+    if has_torch_function((x, weight)):  # someone watches or overrides, as inspect.describe does
+        return handle_torch_function(
+            filter_bank,
+            (x, weight),
+            x,
+            weight,
+            bias,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            flip=flip,
+            method=method,
+        )
     if x.dim() == weight.dim() - 1:
         x = x[None]
         return filter_bank(
