@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from unrolled import cells as cells
     from unrolled import data as data
+    from unrolled import layers as layers
     from unrolled.checkpoint.load import Trained as Trained
     from unrolled.checkpoint.load import load as load
     from unrolled.engine import Cell as Cell
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from unrolled.inspect import bench as bench
     from unrolled.inspect import doctor as doctor
     from unrolled.inspect.cells import explain as explain
+    from unrolled.inspect.describe import describe as describe
     from unrolled.inspect.gradients import check_gradients as check_gradients
     from unrolled.layers import GRU as GRU
     from unrolled.layers import LSTM as LSTM
@@ -55,9 +57,11 @@ __all__ = [
     "check_gradients",
     "convert",
     "data",
+    "describe",
     "doctor",
     "explain",
     "frozen",
+    "layers",
     "load",
     "train",
 ]
@@ -81,9 +85,11 @@ __getattr__, __dir__ = lazily(
         "check_gradients": "unrolled.inspect.gradients",
         "convert": "unrolled.layers",
         "data": "unrolled.data",
+        "describe": "unrolled.inspect.describe",
         "doctor": "unrolled.inspect",
         "explain": "unrolled.inspect.cells",
         "frozen": "unrolled.engine.frozen",
+        "layers": "unrolled.layers",
         "load": "unrolled.checkpoint.load",
         "train": "unrolled.train",
     },

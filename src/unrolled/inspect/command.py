@@ -1,4 +1,4 @@
-"""``unrolled doctor`` and ``unrolled bench``."""
+"""The commands of this room: ``doctor``, ``explain``, ``bench``, ``filter``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +9,7 @@ from unrolled import console
 from unrolled.inspect.bench import SECONDS, bench
 from unrolled.inspect.doctor import doctor
 from unrolled.inspect.explain_command import explain
+from unrolled.inspect.filter_command import filter_
 
 if TYPE_CHECKING:
     from unrolled.inspect.bench.display import Watcher
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(_doctor)
     app.command("explain")(explain)
     app.command("bench")(_bench)
+    app.command("filter")(filter_)
 
 
 def _doctor(json: console.Json = False) -> None:

@@ -28,6 +28,7 @@ from unrolled.layers.convolution import (
     correlate,
     filter_bank,
 )
+from unrolled.layers.kernels import KERNELS, filter_picture
 from unrolled.layers.lenet import LeNet5
 from unrolled.layers.locally import LocallyConnected
 from unrolled.layers.pooling import (
@@ -60,6 +61,7 @@ __all__ = [
     "GRU",
     "GRUCell",
     "Inception",
+    "KERNELS",
     "KMaxPool",
     "L2Pool",
     "LSTM",
@@ -85,6 +87,7 @@ __all__ = [
     "average_pool",
     "convert",
     "filter_bank",
+    "filter_picture",
     "convolve",
     "correlate",
     "k_max_pool",
