@@ -156,6 +156,8 @@ CASES = [
 ]
 TRACED = [case for case in CASES if case.make is not Ranked]
 """What the compiler does not decline."""
+UNDELAYED = [case for case in TRACED if not case.make(3, 4).delays]
+"""What sees nothing but the last states."""
 PLAIN = [case for case in CASES if not case.make(3, 4).extra_names]
 """What needs no further input."""
 CONVOLUTIONAL = [
