@@ -1,5 +1,6 @@
 """Every cell of the registry against its equations, written anew in NumPy, gate by gate."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -312,6 +313,12 @@ def test_equation(name):
 
 def test_every_registered_cell_has_an_equation():
     assert set(cells.CELLS) <= {*EQUATIONS, "skip", "dilated"}  # these below
+
+
+def test_the_page_has_every_cell():
+    page = (Path(__file__).parents[2] / "docs" / "all-cells.md").read_text("utf-8")
+    for name, cell in cells.CELLS.items():
+        assert f"| `{name}` | `{cell.__name__}` |" in page
 
 
 def test_skips_and_dilation():

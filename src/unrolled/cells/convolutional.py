@@ -17,8 +17,8 @@ class Convolutional(Cell):
     """What the convolutional cells share: channels over a grid, padded so that it stays as large.
 
     Args:
-        input_size: Channels I of x (B, I, *shape).
-        hidden_size: Channels H of the states (B, H, *shape).
+        input_size: Channels I of x (B, I, ...).
+        hidden_size: Channels H of the states (B, H, ...).
         shape: Of the grid, (length,) or (rows, columns).
         kernel_size: Width of the kernels, odd.
         gates: How many times H channels the convolutions have.
@@ -55,13 +55,13 @@ class Convolutional(Cell):
 
 
 class ConvLSTM(Convolutional):
-    """The LSTM with convolutions for products (Shi et al. 2015, eq. 3). States: h, c (B, H, *shape).
+    """The LSTM with convolutions for products (Shi et al. 2015, eq. 3). States: h, c (B, H, ...).
 
-    i, f, g, o from W_x * x_t + W_h * h_{t-1} + b, with peepholes w_i c_{t-1}, w_f c_{t-1}, w_o c_t;
+    i, f, g, o from W_x x_t + W_h h_{t-1} + b, with peepholes w_i c_{t-1}, w_f c_{t-1}, w_o c_t;
     c_t = sigma(f) c_{t-1} + sigma(i) tanh(g), h_t = sigma(o) tanh(c_t). Peepholes begin at zero.
 
     Args:
-        input_size: Channels I of x (T, B, I, *shape).
+        input_size: Channels I of x (T, B, I, ...).
         hidden_size: Channels H of h and c.
         shape: Of the grid, (length,) or (rows, columns).
         kernel_size: Width of the kernels, odd.
@@ -81,7 +81,7 @@ class ConvLSTM(Convolutional):
         )
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute one step: x (B, I, *shape), h, c (B, H, *shape) -> h, c."""
+        """Compute one step: x (B, I, ...), h, c (B, H, ...) -> h, c."""
         i, f, g, o = (self.x(x) + self.h(h)).chunk(4, 1)
         i = self.gate("i", (i + self.w_i * c).sigmoid())
         f = self.gate("f", (f + self.w_f * c).sigmoid())
@@ -91,13 +91,13 @@ class ConvLSTM(Convolutional):
 
 
 class ConvGRU(Convolutional):
-    """The GRU with convolutions for products (Ballas, Yao, Pal & Courville 2016). State: h (B, H, *shape).
+    """The GRU with convolutions for products (Ballas, Yao, Pal & Courville 2016). State: h (B, H, ...).
 
-    r, z = sigma(W_x * x_t + W_h * h_{t-1} + b), n = tanh(W_xn * x_t + W_hn * (r h_{t-1}) + b_n),
+    r, z = sigma(W_x x_t + W_h h_{t-1} + b), n = tanh(W_xn x_t + W_hn (r h_{t-1}) + b_n),
     h_t = (1 - z) h_{t-1} + z n.
 
     Args:
-        input_size: Channels I of x (T, B, I, *shape).
+        input_size: Channels I of x (T, B, I, ...).
         hidden_size: Channels H of h.
         shape: Of the grid, (length,) or (rows, columns).
         kernel_size: Width of the kernels, odd.
@@ -116,7 +116,7 @@ class ConvGRU(Convolutional):
         return convolve(h, kernels, padding=self.h.padding)
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
-        """Compute one step: x (B, I, *shape), h (B, H, *shape) -> h."""
+        """Compute one step: x (B, I, ...), h (B, H, ...) -> h."""
         w_r, w_z, w_n = self.h.weight.chunk(3)
         x_r, x_z, x_n = self.x(x).chunk(3, 1)
         r = self.gate("r", (x_r + self._convolve(h, w_r)).sigmoid())

@@ -38,5 +38,5 @@ class IndRNN(Cell):
 
     @torch.no_grad()
     def clamp_(self, steps: int) -> None:
-        """Hold |u| at most 2^(1 / steps), so that T `steps` no more than double the state."""
+        """Hold u within plus and minus 2^(1 / steps), so that T `steps` no more than double the state."""
         self.u.clamp_(-(2 ** (1 / steps)), 2 ** (1 / steps))

@@ -92,13 +92,13 @@ class LRU(LinearCell):
     h_t = lambda h_{t-1} + exp(gamma) B x_t, y_t = Re(C h_t) + D x_t, h complex, its real parts before
     its imaginary ones; lambda = exp(-exp(nu) + i exp(theta)) lies within the unit circle (section 3.3).
     It begins on the ring of radii `least` to `most` with phases up to `phase`, and
-    exp(gamma) = sqrt(1 - |lambda|^2). D is a matrix, since the widths of x and y may differ.
+    ``exp(gamma) = sqrt(1 - |lambda|^2)``. D is a matrix, since the widths of x and y may differ.
 
     Args:
         input_size: Width I of x.
         hidden_size: Width H of y, and N.
-        least: Smallest |lambda|.
-        most: Largest |lambda|.
+        least: Smallest radius of lambda.
+        most: Largest radius of lambda.
         phase: Largest angle of lambda.
 
     Raises:

@@ -17,9 +17,9 @@ class Unitary(Cell):
     """h_t = modReLU(W h_{t-1} + V x_t), W = D3 R2 F^-1 D2 P R1 F D1 (eqs. 6, 8). State: h (B, 2 H).
 
     h is complex, its real parts before its imaginary ones, as the paper reads it out: U [Re h; Im h].
-    D are diagonal with exp(i w), R reflections 1 - 2 v v* / |v|^2, F the Fourier transform, P a fixed
+    D are diagonal with exp(i w), R reflections ``1 - 2 v v* / |v|^2``, F the Fourier transform, P a fixed
     permutation. W depends on parameters alone and is computed once a call. modReLU(z) is
-    (|z| + b) z / |z| where |z| + b is positive, and 0 elsewhere.
+    ``(|z| + b) z / |z|`` where ``|z| + b`` is positive, and 0 elsewhere.
 
     Begun as in section 4.3: V and v from U(-a, a) with a = sqrt(6 / (fan in + fan out)) and 1, w from
     U(-pi, pi), b = 0.
