@@ -14,6 +14,7 @@ html_title = f"unrolled {__version__}"
 html_static_path = ["_static"]
 
 myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -17,6 +17,7 @@ from typer.main import get_command
 from unrolled import cells, cli, explain
 from unrolled.data import list_entries
 from unrolled.inspect.bench import report, workloads
+from unrolled.layers import ACTIVATIONS
 from unrolled.settings import GROUPS, flag
 from unrolled.tasks.task import TASKS, task_class
 from unrolled.train.optimisers import DEFAULT_RATES
@@ -221,6 +222,36 @@ def named() -> Iterator[str]:
     )
 
 
+def convolutions() -> Iterator[str]:
+    """Tell the results of ``benchmarks/convolution.py``."""
+    if (found := _results("convolution.json")) is None:
+        yield "Not measured yet: `benchmarks/convolution.py` does it.\n"
+        return
+    long = (
+        (
+            f"1,024 taps on 65,536 samples: {r['B']} x {r['C']} to {r['O']} channels"
+            + f", {r['groups']} groups" * (r["groups"] > 1),
+            r,
+        )
+        for r in found["long"]
+    )
+    yield from _table(
+        ("convolution", "ours (ms)", "torch (ms)", "ratio"),
+        (
+            (what, f"{r['ours_ms']:.3g}", f"{r['torch_ms']:.3g}", f"{r['ratio']:.2f}")
+            for what, r in (*long, *((r["what"], r) for r in found["usual"]))
+        ),
+    )
+
+
+def activations() -> Iterator[str]:
+    """List the activations of single numbers."""
+    yield from _table(
+        ("name", "value", "derivative"),
+        ((f"`{name}`", f"${a.formula}$", f"${a.slope}$") for name, a in ACTIVATIONS.items()),
+    )
+
+
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "settings": settings,
     "defaults": defaults,
@@ -232,6 +263,8 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "named": named,
     "measured": measured,
     "slower": slower,
+    "convolutions": convolutions,
+    "activations": activations,
 }
 
 

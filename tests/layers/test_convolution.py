@@ -48,6 +48,9 @@ def test_valid_needs_one_to_hold_the_other():
         layers.convolve(torch.ones(3, 5), torch.ones(5, 3), "valid")
     with pytest.raises(ur.InputError, match="dimensions"):
         layers.correlate(torch.ones(3), torch.ones(3, 3))
+    for other in (torch.ones(3).double(), torch.ones(3).long(), torch.ones(0)):
+        with pytest.raises(ur.InputError, match="of one dtype, and not empty"):
+            layers.convolve(torch.ones(3), other)
 
 
 OPTIONS = [

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unrolled.errors import InputError
 from unrolled.inspect.fields import Field, Fields, Known
 from unrolled.layers import LocallyConnected
-from unrolled.layers.convolution import each
+from unrolled.layers.convolution_plan import each
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def describe(model: nn.Module, input_shape: Sequence[int] | Tensor) -> Descripti
 
     Args:
         model: Any module that takes one tensor (B, ...).
-        input_shape: Size of one row, (C, *size) as a rule; or a batch of one, for a model that takes no
+        input_shape: Size of one row, (C, ...) as a rule; or a batch of one, for a model that takes no
             floating-point numbers.
 
     Returns:
@@ -241,7 +241,7 @@ def connections(
     """Compare one layer fully connected, locally connected, and with shared weights (a convolution).
 
     Args:
-        input_shape: (C, *size).
+        input_shape: (C, ...).
         kernel_size: What a unit sees when it does not see everything; one number, or one a dimension.
         units: All units, over all places and filters.
         filters: Different units at each place.

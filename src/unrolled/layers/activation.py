@@ -70,7 +70,7 @@ class PReLU(nn.Module):
 
 
 class RadialBasis(nn.Module):
-    """Units that respond near a point: exp(-|w_o - x|^2 / s_o^2), with w and s learned.
+    """Units that respond near a point: exp(-(w_o - x)^2 / s_o^2), squares summed, with w and s learned.
 
     Args:
         in_features: I.

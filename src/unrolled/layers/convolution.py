@@ -1,16 +1,13 @@
 """Convolution and cross-correlation in one to three dimensions, directly or through the Fourier transform.
 
-B rows, C channels; *size and *K stand for one to three numbers. Places are counted as in SciPy: ``full`` is
+B rows, C channels; size and K stand for one to three numbers. Places are counted as in SciPy: ``full`` is
 every place where kernel and input overlap at all, ``same`` the middle of it, as large as the input,
 ``valid`` where they overlap whole. For a kernel of even length ``same`` has its one place more of padding
 before the input; ``torch.nn.Conv1d(padding="same")`` has it behind.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,31 +15,32 @@ from torch.nn import functional
 from torch.overrides import handle_torch_function, has_torch_function
 
 from unrolled.errors import InputError
-from unrolled.layers.convolution_cost import Work, best_tiles, transform_pays
+from unrolled.layers.convolution_plan import (
+    Method,
+    Mode,
+    Padding,
+    Plan,
+    each,
+    frozen,
+    padding_sides,
+    plan_for,
+)
 from unrolled.layers.fourier import Tiles, correlate_by_fourier
-
-Mode: TypeAlias = Literal["full", "same", "valid"]
-Method: TypeAlias = Literal["auto", "direct", "fft"]
-Sides: TypeAlias = int | tuple[int, int]
-"""Padding of one dimension: the same before and behind, or each on its own."""
-Padding: TypeAlias = Mode | int | Sequence[Sides]
-
-_DIRECT = (functional.conv1d, functional.conv2d, functional.conv3d)
 
 
 def convolve(x: Tensor, w: Tensor, mode: Mode = "full", *, method: Method = "auto") -> Tensor:
     """Convolve two signals, as ``scipy.signal.convolve`` does: y[i] = sum_a w[a] x[i - a].
 
     Args:
-        x: A signal, a picture or a volume (*size), without rows and channels.
-        w: What it is convolved with (*K), of as many dimensions.
+        x: A signal, a picture or a volume (size...), without rows and channels.
+        w: What it is convolved with (K...), of as many dimensions.
         mode: Which places are given: ``full`` (size + K - 1), ``same`` (size), ``valid``
-            (|size - K| + 1; either may be the larger one).
+            (the larger - the smaller + 1; either may be the larger one).
         method: As in :func:`filter_bank`.
 
     Raises:
-        InputError: If they are not both of 1, 2 or 3 dimensions, one is empty, or in ``valid`` neither
-            is at least as large as the other in every dimension.
+        InputError: If they are not both of 1, 2 or 3 dimensions and of one floating-point dtype, one is
+            empty, or in ``valid`` neither is at least as large as the other in every dimension.
     """
     x, w, _ = _larger_first(x, w, mode)
     return filter_bank(x[None, None], w[None, None], padding=mode, flip=True, method=method)[0, 0]
@@ -62,6 +60,11 @@ def _larger_first(x: Tensor, w: Tensor, mode: Mode) -> tuple[Tensor, Tensor, boo
     if x.dim() != w.dim() or not 1 <= x.dim() <= 3:
         raise InputError(
             f"both must have the same number of dimensions, 1 to 3; they are {_shape(x)} and {_shape(w)}"
+        )
+    if not (x.is_floating_point() and x.dtype == w.dtype and x.numel() and w.numel()):
+        raise InputError(
+            f"both must be real floating-point numbers of one dtype, and not empty; they are {x.dtype} "
+            f"{_shape(x)} and {w.dtype} {_shape(w)}"
         )
     pairs = [*zip(x.shape, w.shape, strict=True)]
     if mode != "valid" or all(n >= k for n, k in pairs):
@@ -89,8 +92,8 @@ def filter_bank(
     """Run filters over rows of channels: y[o, i] = b[o] + sum_{c, a} w[o, c, a] x[c, s i + d a - p].
 
     Args:
-        x: (B, C, *size), or (C, *size) for one row.
-        weight: (O, C / groups, *K); its dimensions say whether this is in 1, 2 or 3 of them.
+        x: (B, C, ...), or (C, ...) for one row.
+        weight: (O, C / groups, K...); its dimensions say whether this is in 1, 2 or 3 of them.
         bias: (O,).
         stride: s, places between outputs; one number, or one a dimension.
         padding: A mode (see the top of this module), or zeros p around the input: one number, or a
@@ -106,7 +109,7 @@ def filter_bank(
             transform a number that is not finite spreads to all of its tile.
 
     Returns:
-        (B, O, *places), without B if `x` has none; in each dimension
+        (B, O, ...), without B if `x` has none; in each dimension
         floor((size + padding - d (K - 1) - 1) / s) + 1 places.
 
     Raises:
@@ -144,12 +147,12 @@ def filter_bank(
         raise InputError(f"method='fft' takes float32 and float64, not {x.dtype}; use 'auto'")
     if method == "auto" and (x.dtype not in (torch.float32, torch.float64) or not x.is_cpu):
         method = "direct"  # the costs are those of a processor
-    plan = _plan(
+    plan = plan_for(
         x.shape,
         weight.shape,
-        _frozen(stride),
-        _frozen(padding),
-        _frozen(dilation),
+        frozen(stride),
+        frozen(padding),
+        frozen(dilation),
         groups,
         method,
         torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad),
@@ -163,81 +166,8 @@ def filter_bank(
     return plan.direct(x, weight, bias, *plan.arguments)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """How a convolution of certain shapes is done.
-
-    Attributes:
-        dimensions: Of the kernel in the weight.
-        stride: For each dimension, as is `dilation`.
-        dilation: As above.
-        pad: What torch's pad is to put around the input first, if anything.
-        direct: torch's convolution.
-        arguments: What it takes besides tensors; nothing where all are as usual, which is quicker.
-        tiles: How the input is cut for the transform, if it is to go through it.
-    """
-
-    dimensions: tuple[int, ...]
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    pad: list[int] | None
-    direct: Callable[..., Tensor]
-    arguments: tuple[Any, ...]
-    tiles: Tiles | None
-
-
-# Planned once for the same shapes: a small convolution takes no longer than the planning.
-@lru_cache(maxsize=4096)
-def _plan(
-    x: tuple[int, ...],
-    weight: tuple[int, ...],
-    stride: int | tuple[int, ...],
-    padding: Mode | int | tuple[Sides, ...],
-    dilation: int | tuple[int, ...],
-    groups: int,
-    method: Method,
-    training: bool,
-) -> _Plan:
-    d = len(weight) - 2
-    if not 1 <= d <= 3:
-        raise InputError(f"the weight must be (O, C / groups, *K) with 1 to 3 K, not {(*weight,)}")
-    if method not in ("auto", "direct", "fft"):
-        raise InputError(f"method must be auto, direct or fft, not {method!r}")
-    strides, gaps = each(stride, d, "stride"), each(dilation, d, "dilation")
-    sides = padding_sides(padding, weight[2:], gaps)
-    _check(x, weight, groups, sides, gaps)
-    size = tuple(n + sum(side) for n, side in zip(x[2:], sides, strict=True))
-    out, inputs, *kernel = weight
-    work = Work(x[0], groups, inputs, out // groups, size, tuple(kernel), gaps, strides)
-    tiles = None
-    if method == "fft" or (method == "auto" and transform_pays(work, training=training)):
-        tiles = best_tiles(work, training=training)
-    apart = tiles is not None or any(before != behind for before, behind in sides)
-    before = (0,) * d if apart else tuple(before for before, _ in sides)
-    usual = {*strides, *gaps, groups} == {1} and not any(before)
-    return _Plan(
-        dimensions=tuple(range(2, d + 2)),
-        stride=strides,
-        dilation=gaps,
-        # torch's pad takes the last dimension first.
-        pad=[n for side in reversed(sides) for n in side]
-        if apart and any(map(sum, sides))
-        else None,
-        direct=_DIRECT[d - 1],
-        arguments=() if usual else (strides, before, gaps, groups),
-        tiles=tiles,
-    )
-
-
-def _frozen(value: Any) -> Any:  # noqa: ANN401 - a number, a name, or a sequence of either or of pairs
-    """Give lists as tuples, which can be looked up."""
-    if isinstance(value, (int, str)):
-        return value
-    return tuple(item if isinstance(item, int) else tuple(item) for item in value)
-
-
 def _by_fourier(
-    x: Tensor, weight: Tensor, bias: Tensor | None, groups: int, plan: _Plan, tiles: Tiles
+    x: Tensor, weight: Tensor, bias: Tensor | None, groups: int, plan: Plan, tiles: Tiles
 ) -> Tensor:
     if max(plan.dilation) > 1:  # zeros between the taps
         whole = weight.new_zeros(*weight.shape[:2], *tiles.kernel)
@@ -247,76 +177,6 @@ def _by_fourier(
     if max(plan.stride) > 1:
         y = y[(..., *(slice(None, None, stride) for stride in plan.stride))]
     return y if bias is None else y + bias.view(-1, *[1] * len(plan.stride))
-
-
-def each(value: int | Sequence[int], d: int, name: str) -> tuple[int, ...]:
-    """Give a number for each of d dimensions.
-
-    Raises:
-        InputError: If there are not d of them, or one is below 1.
-    """
-    values = (value,) * d if isinstance(value, int) else tuple(value)
-    if len(values) != d or min(values) < 1:
-        raise InputError(f"{name} must be one number of at least 1, or {d} of them, not {value}")
-    return values
-
-
-def padding_sides(
-    padding: Padding, kernel: Sequence[int], gaps: Sequence[int]
-) -> tuple[tuple[int, int], ...]:
-    """Give the zeros before and behind the input in each dimension.
-
-    Raises:
-        InputError: If it is no mode, negative, or not as many as dimensions.
-    """
-    d, spans = len(kernel), [(k - 1) * gap + 1 for k, gap in zip(kernel, gaps, strict=True)]
-    if isinstance(padding, str):
-        around = {
-            "valid": lambda k: (0, 0),
-            "same": lambda k: (k // 2, (k - 1) // 2),
-            "full": lambda k: (k - 1, k - 1),
-        }
-        if padding not in around:
-            raise InputError(f"the mode must be full, same or valid, not {padding!r}")
-        return tuple(around[padding](k) for k in spans)
-    given = [padding] * d if isinstance(padding, int) else [*padding]
-    sides = [(side, side) if isinstance(side, int) else tuple(side) for side in given]
-    if len(sides) != d or any(len(side) != 2 or min(side) < 0 for side in sides):
-        raise InputError(
-            f"padding must be a mode, a number of at least 0, or {d} numbers or pairs (before, behind), "
-            f"not {padding}"
-        )
-    return tuple((side[0], side[-1]) for side in sides)
-
-
-def _check(
-    x: tuple[int, ...],
-    weight: tuple[int, ...],
-    groups: int,
-    sides: Sequence[tuple[int, int]],
-    gaps: Sequence[int],
-) -> None:
-    out, inputs, *kernel = weight
-    d = len(kernel)
-    if len(x) != d + 2:
-        raise InputError(
-            f"the input must be (B, C, *size) with {d} numbers in size, as the weight {(*weight,)} has; "
-            f"it is {(*x,)}"
-        )
-    if groups < 1 or out % groups:
-        raise InputError(f"{out} filters cannot be shared out among {groups} groups")
-    if x[1] != inputs * groups:
-        among = f" in each of {groups} groups, {inputs * groups} in all" if groups > 1 else ""
-        raise InputError(
-            f"the filters take {inputs} channels{among}, but the input {(*x,)} has {x[1]}"
-        )
-    padded = tuple(n + sum(side) for n, side in zip(x[2:], sides, strict=True))
-    span = tuple((k - 1) * gap + 1 for k, gap in zip(kernel, gaps, strict=True))
-    if any(k > n for n, k in zip(padded, span, strict=True)):
-        raise InputError(
-            f"the kernel {span} is larger than the padded input {padded}: pad more, or take a smaller "
-            "kernel or dilation"
-        )
 
 
 def _shape(x: Tensor) -> tuple[int, ...]:
@@ -367,7 +227,7 @@ class _Convolution(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run over x (B, C, *size) or (C, *size), as :func:`filter_bank` does."""
+        """Run over x (B, C, ...) or (C, ...), as :func:`filter_bank` does."""
         return filter_bank(
             x,
             self.weight,

@@ -159,7 +159,7 @@ def _cut(x: Tensor, tiles: Tiles) -> Tensor:
 
 
 def _lay_side_by_side(y: Tensor, tiles: Tiles, size: Sequence[int]) -> Tensor:
-    """Lay the first h numbers of each tile (B, C, *N, *n) one after the other: (B, C, *size)."""
+    """Lay the first h numbers of each tile (B, C, *N, *n) one after the other: (B, C, size...)."""
     d = len(size)
     y = y[(..., *(slice(h) for h in tiles.hop))]
     order = [0, 1, *(axis for i in range(d) for axis in (2 + i, 2 + d + i))]
@@ -169,7 +169,7 @@ def _lay_side_by_side(y: Tensor, tiles: Tiles, size: Sequence[int]) -> Tensor:
 
 
 def _add_overlaps(x: Tensor, tiles: Tiles, size: Sequence[int]) -> Tensor:
-    """Put tiles (B, C, *N, *n) h apart and add where neighbours overlap: (B, C, *size)."""
+    """Put tiles (B, C, *N, *n) h apart and add where neighbours overlap: (B, C, size...)."""
     d = len(size)
     for axis, (count, hop) in enumerate(zip(tiles.count, tiles.hop, strict=True), 2):
         x = x.movedim(2 + d, axis + 1)  # (..., N, n, ...), both of the dimension at hand

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unrolled.errors import InputError
-from unrolled.layers.convolution import Padding, each, padding_sides
+from unrolled.layers.convolution_plan import Padding, each, padding_sides
 
 
 class LocallyConnected(nn.Module):
@@ -60,7 +60,7 @@ class LocallyConnected(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (B, C, *size) -> (B, O, *places).
+        """Map x (B, C, ...) -> (B, O, ...).
 
         Raises:
             InputError: If channels or size are not those it was made for.

@@ -1,6 +1,6 @@
 """Pooling: what a window of neighbours has in common, in one number.
 
-B rows, C channels, *size one to three numbers; `pool`, `stride` and `padding` are one number, or one a
+B rows, C channels, one to three sizes; `pool`, `stride` and `padding` are one number, or one a
 dimension (of padding a number or a pair before and behind). Padding never wins a maximum nor counts in a
 log-sum-exp; averages and L2 count it as zeros.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unrolled.errors import InputError
-from unrolled.layers.convolution import Sides, each, padding_sides
+from unrolled.layers.convolution_plan import Sides, each, padding_sides
 
 Numbers: TypeAlias = int | Sequence[int]
 Around: TypeAlias = int | Sequence[Sides]
@@ -25,7 +25,7 @@ _AVERAGE = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)
 def max_pool(
     x: Tensor, pool: Numbers, stride: Numbers | None = None, padding: Around = 0
 ) -> Tensor:
-    """Give the largest number of each window: (B, C, *size) -> (B, C, *places).
+    """Give the largest number of each window: (B, C, size...) -> (B, C, places...).
 
     Of equal numbers the first takes the gradient. `stride` is the pool if left out.
 
@@ -39,7 +39,7 @@ def max_pool(
 def max_pool_switches(
     x: Tensor, pool: Numbers, stride: Numbers | None = None, padding: Around = 0
 ) -> tuple[Tensor, Tensor]:
-    """Give as well where each maximum was: its place (B, C, *places) in the flattened `size`.
+    """Give as well where each maximum was: its place (B, C, places...) in the flattened `size`.
 
     Arguments and errors are those of :func:`max_pool`; :func:`unpool` takes the switches.
     """
@@ -55,7 +55,7 @@ def max_pool_switches(
 
 
 def unpool(y: Tensor, switches: Tensor, size: Sequence[int]) -> Tensor:
-    """Put each number where its switch says, zeros elsewhere: (B, C, *places) -> (B, C, *size).
+    """Put each number where its switch says, zeros elsewhere: (B, C, places...) -> (B, C, size...).
 
     Numbers with the same switch, where windows overlap, add up: so this is the transpose of the pooling,
     and its backward pass.
@@ -92,7 +92,7 @@ def l2_pool(
     """Give the root of the mean square of each window: [1, 2, 3, 4] gives 2.738613.
 
     Args:
-        x: (B, C, *size).
+        x: (B, C, ...).
         pool: As in :func:`max_pool`, as are `stride`, `padding` and errors.
         stride: As above.
         padding: As above; zeros.
@@ -117,7 +117,7 @@ def log_sum_exp_pool(
     Pinheiro & Collobert 2015, eq. 6. Arguments and errors are those of :func:`max_pool`, and:
 
     Args:
-        x: (B, C, *size).
+        x: (B, C, ...).
         pool: As above, as are `stride` and `padding`.
         stride: As above.
         padding: As above; it does not count.
@@ -153,7 +153,7 @@ Kind: TypeAlias = Literal["max", "average", "l2", "log-sum-exp"]
 
 
 def adaptive_pool(x: Tensor, size: Numbers, kind: Kind = "max") -> Tensor:
-    """Pool any size to a fixed one: (B, C, *any) -> (B, C, *size).
+    """Pool any size to a fixed one: (B, C, any...) -> (B, C, size...).
 
     Window i of n reaches from floor(i N / n) to ceil((i + 1) N / n), as torch's adaptive pooling has it.
 
@@ -225,9 +225,7 @@ def _windows(
 
 def _dimensions(x: Tensor) -> int:
     if not 3 <= x.dim() <= 5:
-        raise InputError(
-            f"pooling takes (B, C, *size) with 1 to 3 numbers in size, not {tuple(x.shape)}"
-        )
+        raise InputError(f"pooling takes (B, C, ...) with 1 to 3 sizes, not {tuple(x.shape)}")
     return x.dim() - 2
 
 
@@ -253,7 +251,7 @@ class MaxPool(_Pool):
     """The largest of each window, see :func:`max_pool`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool (B, C, *size) -> (B, C, *places)."""
+        """Pool (B, C, size...) -> (B, C, places...)."""
         return max_pool(x, self.pool, self.stride, self.padding)
 
 
@@ -261,7 +259,7 @@ class AveragePool(_Pool):
     """The mean of each window, see :func:`average_pool`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool (B, C, *size) -> (B, C, *places)."""
+        """Pool (B, C, size...) -> (B, C, places...)."""
         return average_pool(x, self.pool, self.stride, self.padding)
 
 
@@ -280,7 +278,7 @@ class L2Pool(_Pool):
         self.mean = mean
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool (B, C, *size) -> (B, C, *places)."""
+        """Pool (B, C, size...) -> (B, C, places...)."""
         return l2_pool(x, self.pool, self.stride, self.padding, mean=self.mean)
 
 
@@ -299,7 +297,7 @@ class LogSumExpPool(_Pool):
         self.sharpness = sharpness
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool (B, C, *size) -> (B, C, *places)."""
+        """Pool (B, C, size...) -> (B, C, places...)."""
         return log_sum_exp_pool(x, self.pool, self.stride, self.padding, sharpness=self.sharpness)
 
 
@@ -324,5 +322,5 @@ class AdaptivePool(nn.Module):
         self.kind: Kind = kind
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool (B, C, *any) -> (B, C, *size)."""
+        """Pool (B, C, size...) -> (B, C, places...)."""
         return adaptive_pool(x, self.size, self.kind)
