@@ -114,6 +114,30 @@ def test_places_end_where_a_layer_sees_everything():
         assert found.layers[-1].receptive_field == "all"
 
 
+def test_one_step_of_many_sees_its_field():
+    class Last(nn.Module):
+        def forward(self, x):
+            return x[..., -1]
+
+    net = nn.Sequential(TemporalConvolution(2, [4, 4], 3), Last(), nn.Linear(4, 3), nn.Tanh())
+    assert describe(net, (2, 40)).layers[-1].receptive_field == (13,)
+
+
+@pytest.mark.parametrize(
+    ("layer", "wanted"),
+    [
+        (nn.GroupNorm(1, 2), "all"),
+        (nn.LayerNorm(4), "all"),
+        (nn.Linear(4, 4), None),
+        (nn.Softmax(-1), None),
+        (nn.BatchNorm1d(2), (3,)),
+    ],
+)
+def test_layers_that_mix_places(layer, wanted):
+    net = nn.Sequential(Convolution1d(1, 2, 3), layer)
+    assert describe(net, (1, 6)).layers[-1].receptive_field == wanted
+
+
 def test_what_is_not_known_is_not_made_up():
     class Turned(nn.Module):
         def forward(self, x):

@@ -99,8 +99,8 @@ def describe(model: nn.Module, input_shape: Sequence[int] | Tensor) -> Descripti
 
     Args:
         model: Any module that takes one tensor (B, ...).
-        input_shape: Size of one row, (C, ...) as a rule; or a batch of one, for a model that takes no
-            floating-point numbers.
+        input_shape: Size of one row, (C, ...) as a rule; or an input itself, (1, ...), for a model that
+            takes no floating-point numbers. Multiply-adds and bytes are those of this input.
 
     Returns:
         A description: ``print`` shows a table, ``layers`` has the rows, ``to_dict`` gives plain values.

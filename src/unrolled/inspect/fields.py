@@ -40,6 +40,11 @@ class Field:
         )
 
 
+WHOLE = {"group_norm", "instance_norm", "layer_norm", "scaled_dot_product_attention"}
+"""Functions whose every result depends on all places."""
+MIXING = {"linear", "matmul", "bmm", "einsum", "softmax", "log_softmax", "cumsum", "sort", "flip"}
+"""Functions that may mix places though their result looks like their input."""
+
 Known: TypeAlias = "Field | Literal['all'] | None"
 """A field; all of the input; or not known."""
 
@@ -104,6 +109,10 @@ class Fields(TorchFunctionMode):
             tuple(max(reach) for reach in zip(*(f.reach for f in fields), strict=True)),
             tuple(max(stride) for stride in zip(*(f.stride for f in fields), strict=True)),
         )
+        if name in ("__getitem__", "select", "pad") or sources[0].dim() <= 2:
+            return field  # one place of many, or rows that are past having places
+        if name in WHOLE or name in MIXING:
+            return "all" if name in WHOLE else None
         pooled = name in ("mean", "sum", "amax") or name.startswith("adaptive_")
         if result.dim() <= 2 or (pooled and set(result.shape[2:]) == {1}):
             return "all"  # no places are left
@@ -115,8 +124,6 @@ class Fields(TorchFunctionMode):
             kernel, step = list(one), list(one)
             kernel[axis], step[axis] = args[2], args[3]
             return field.windows(kernel, step, one)
-        if name in ("pad", "__getitem__") and result.dim() == sources[0].dim():
-            return field
         return field if result.shape[2 : 2 + d] == sources[0].shape[2 : 2 + d] else None
 
 

@@ -73,7 +73,8 @@ class FourierCorrelation(torch.autograd.Function):
         """Multiply spectra; each tile's first h numbers are its outputs."""
         X = torch.fft.rfftn(_cut(x, tiles), dim=tiles.dimensions)  # (B, G * I, *N, *n / 2)
         W = torch.fft.rfftn(w, s=tiles.size, dim=tiles.dimensions)  # (G * O, I, *n / 2)
-        ctx.save_for_backward(x, w, X, W)
+        wants_dx, wants_dw = ctx.needs_input_grad[:2]
+        ctx.save_for_backward(x, w, X if wants_dw else None, W if wants_dx else None)
         ctx.groups, ctx.tiles = groups, tiles
         Y = _product(X, W.conj(), groups, len(tiles.size))
         y = torch.fft.irfftn(Y, s=tiles.size, dim=tiles.dimensions)
