@@ -148,7 +148,7 @@ CASES = [
     Case("rnn sin", lambda i, h: cells.Elman(i, h, torch.sin)),
     Case("learned leaks", lambda i, h: cells.Leaky(i, h, [0.5] * h, learned=True)),
     Case("householder", lambda i, h: cells.Orthogonal(i, h, "householder")),
-    Case("cayley", lambda i, h: cells.Orthogonal(i, h, "cayley")),
+    Case("matrix exponential", lambda i, h: cells.Orthogonal(i, h, "matrix_exp")),
     Case("teacher", lambda i, h: cells.Jordan(i, h, teacher=True), _taught),
     Case("lstm identity", lambda i, h: cells.LSTM(i, h, 1.0, "identity")),
     Case("slstm heads", lambda i, h: cells.SLSTM(i, h, h if h % 2 else 2)),

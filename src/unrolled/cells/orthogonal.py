@@ -20,7 +20,7 @@ class Orthogonal(Elman):
     Args:
         input_size: Width I of x.
         hidden_size: Width H of h.
-        mapping: How Q is made.
+        mapping: How Q is made: ``cayley``, the quickest, ``householder`` or ``matrix_exp``.
         nonlinearity: phi, by name or as a function.
 
     Raises:
@@ -31,7 +31,7 @@ class Orthogonal(Elman):
         self,
         input_size: int,
         hidden_size: int,
-        mapping: Literal["householder", "cayley", "matrix_exp"] = "matrix_exp",
+        mapping: Literal["householder", "cayley", "matrix_exp"] = "cayley",
         nonlinearity: str | Activation = "tanh",
     ) -> None:
         super().__init__(input_size, hidden_size, nonlinearity)
@@ -84,7 +84,8 @@ class SpectralBound(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Scale a matrix."""
-        return weight / (torch.linalg.matrix_norm(weight, 2) / self.bound).clamp(min=1.0)
+        wide = weight.to(torch.promote_types(weight.dtype, torch.float32))  # bfloat16 has no SVD
+        return (wide / (torch.linalg.matrix_norm(wide, 2) / self.bound).clamp(min=1.0)).to(weight)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Begin at the matrix itself."""
