@@ -12,6 +12,15 @@ from unrolled.layers.activation import (
     make_activation,
     radial_basis,
 )
+from unrolled.layers.attention import (
+    AdditiveAttention,
+    DotAttention,
+    last_over_time,
+    max_over_time,
+    mean_over_time,
+    pool_over_time,
+    whole_chain,
+)
 from unrolled.layers.blocks import (
     Inception,
     Residual,
@@ -31,6 +40,7 @@ from unrolled.layers.convolution import (
 from unrolled.layers.kernels import KERNELS, filter_picture
 from unrolled.layers.lenet import LeNet5
 from unrolled.layers.locally import LocallyConnected
+from unrolled.layers.mixed import Mixed
 from unrolled.layers.pooling import (
     AdaptivePool,
     AveragePool,
@@ -47,6 +57,7 @@ from unrolled.layers.pooling import (
     max_pool_switches,
     unpool,
 )
+from unrolled.layers.readout import Readout, WindowReadout
 from unrolled.layers.recurrent import Recurrent
 from unrolled.layers.standard import GRU, LSTM, RNN
 from unrolled.layers.symbols import Symbols
@@ -54,10 +65,12 @@ from unrolled.layers.symbols import Symbols
 __all__ = [
     "ACTIVATIONS",
     "AdaptivePool",
+    "AdditiveAttention",
     "AveragePool",
     "Convolution1d",
     "Convolution2d",
     "Convolution3d",
+    "DotAttention",
     "GRU",
     "GRUCell",
     "Inception",
@@ -73,16 +86,19 @@ __all__ = [
     "MaxPool",
     "Maxout",
     "MaxoutGroups",
+    "Mixed",
     "PReLU",
     "RNN",
     "RNNCell",
     "RadialBasis",
+    "Readout",
     "Recurrent",
     "Residual",
     "Stage",
     "Symbols",
     "TemporalBlock",
     "TemporalConvolution",
+    "WindowReadout",
     "adaptive_pool",
     "average_pool",
     "convert",
@@ -91,12 +107,17 @@ __all__ = [
     "convolve",
     "correlate",
     "k_max_pool",
+    "last_over_time",
     "l2_pool",
     "leaky_relu",
     "log_sum_exp_pool",
     "make_activation",
+    "max_over_time",
     "max_pool",
     "max_pool_switches",
+    "mean_over_time",
+    "pool_over_time",
     "radial_basis",
     "unpool",
+    "whole_chain",
 ]
