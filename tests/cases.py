@@ -133,7 +133,7 @@ def _taught(steps, batch, hidden):
     }
 
 
-CASES = [
+BASIC = [
     Case("rnn", cells.Elman),
     Case("rnn relu", lambda i, h: cells.Elman(i, h, "relu")),
     Case("rnn sigmoid", lambda i, h: cells.Elman(i, h, "sigmoid")),
@@ -144,6 +144,10 @@ CASES = [
     Case("outputs and widths", Projected),
     Case("extras", Masked, _masks),
     Case("not compiled", Ranked),
+]
+"""One of each kind: what cells may ask of the engines."""
+CASES = [
+    *BASIC,
     *(Case(name, make) for name, make in cells.CELLS.items() if name not in ("rnn", "lstm", "gru")),
     Case("rnn sin", lambda i, h: cells.Elman(i, h, torch.sin)),
     Case("learned leaks", lambda i, h: cells.Leaky(i, h, [0.5] * h, learned=True)),

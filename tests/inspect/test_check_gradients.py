@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from cases import CASES, LayerNormLSTM, Masked, Ranked, SkipRNN
+from cases import BASIC, CASES, LayerNormLSTM, Masked, Ranked, SkipRNN
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
@@ -62,8 +62,12 @@ def by_check(report, check):
 # ---------------------------------------------------------------- what is right passes
 
 
-@pytest.mark.parametrize("engine", [None, "native", "reference"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    ("case", "engine"),
+    [(case, None) for case in CASES]
+    + [(case, engine) for case in BASIC for engine in ("native", "reference")],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_every_cell_of_the_table(case, engine):
     report = ur.check_gradients(
         case.build(), engine=engine, extras=case.extras(4, 3, 4), steps=4, entries=12
