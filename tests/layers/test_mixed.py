@@ -1,5 +1,7 @@
 """Stacks of unlike layers: rows by themselves, lengths through strides, steps, and what is refused."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ from unrolled.layers import (
     WindowReadout,
 )
 from unrolled.layers.mixed import Mixed
-from unrolled.layers.over_time import WINDOWED, run_windows, steps_after
+from unrolled.layers.over_time import WINDOWED, filters_of, run_windows, steps_after
 
 INPUTS, STEPS = 3, 17
 LENGTHS = torch.tensor([9, 17, 0, 1, 12])
@@ -111,7 +113,7 @@ def test_windows_over_time_are_the_modules_own(make):
     assert isinstance(module, WINDOWED)
     x = torch.nan_to_num(rows()).requires_grad_()
     expected = module(x.permute(1, 2, 0)).permute(2, 0, 1)
-    found = run_windows(module, x, None)
+    found = run_windows(module, filters_of(module), x, None)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
     weights = [x, *module.parameters()]
     back = torch.randn_like(found)
@@ -121,7 +123,7 @@ def test_windows_over_time_are_the_modules_own(make):
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
-    cut = run_windows(module, rows(), LENGTHS)
+    cut = run_windows(module, filters_of(module), rows(), LENGTHS)
     for row, n in enumerate(LENGTHS.tolist()):
         m = int(steps_after(module, torch.tensor(n)))
         if m:
@@ -205,6 +207,19 @@ def test_dropout_is_by_the_seed_and_the_row():
     torch.testing.assert_close(net(x)[0], net.members[0](x).relu())
 
 
+@pytest.mark.parametrize("name", STACKS)
+def test_no_rows(name):
+    net = make(name)
+    y, _ = net(rows()[:, :0])
+    assert y.shape == (net.lengths_after(torch.tensor(STEPS)), 0, net.output_size)
+
+
+def test_compiled_whole():
+    net, x = make("torch's", torch.float32), torch.nan_to_num(rows(torch.float32))
+    fast = torch.compile(net, fullgraph=True, backend="eager")
+    assert torch.equal(fast(x)[0], net(x)[0])
+
+
 def test_weights_are_the_members():
     net = make("torch's")
     assert {name.partition(".")[0] for name in net.state_dict()} == {"members"}
@@ -212,6 +227,11 @@ def test_weights_are_the_members():
     copy.load_state_dict(net.state_dict())
     x = torch.nan_to_num(rows())
     assert torch.equal(copy(x)[0], net(x)[0])
+    other = deepcopy(net)
+    with torch.no_grad():
+        other.members[0].weight.zero_(), other.members[3].bias.zero_()
+    assert torch.equal(copy(x)[0], net(x)[0])
+    assert not torch.allclose(other(x)[0], net(x)[0])
 
 
 REFUSED = [

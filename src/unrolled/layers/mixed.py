@@ -15,6 +15,7 @@ from unrolled.layers.over_time import (
     WINDOWED,
     EachStep,
     check_windows,
+    filters_of,
     run_each_step,
     run_windows,
     steps_after,
@@ -86,6 +87,9 @@ class Mixed(nn.Module):
         if isinstance(member, StandardLayers):
             return (2 if member.bidirectional else 1) * (member.proj_size or member.hidden_size)
         if isinstance(member, WINDOWED):
+            filters = filters_of(member)
+            if filters is not None:
+                self._steps[place] = filters
             return len(member.weight) if hasattr(member, "weight") else width  # pyright: ignore
         if isinstance(member, nn.Dropout):
             return width
@@ -160,7 +164,7 @@ class Mixed(nn.Module):
                 x, new = _run_recurrent(member, x, given.get(place), lengths)
                 last |= {f"{place}.{name}": state for name, state in new.items()}
             elif isinstance(member, WINDOWED):
-                x = run_windows(member, x, lengths)
+                x = run_windows(member, self._steps.get(place), x, lengths)
                 lengths = None if lengths is None else steps_after(member, torch.as_tensor(lengths))
             elif isinstance(member, nn.Dropout):
                 x = dropout(x, member.p, STREAM + place) if member.training and member.p else x

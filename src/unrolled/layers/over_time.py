@@ -4,7 +4,7 @@ T steps, B rows, C numbers a step. No row sees its padding: what a module is to 
 what it finds there when the row is alone.
 """
 
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ Windowed: TypeAlias = (
     | L2Pool
     | LogSumExpPool
 )
+NumberT = TypeVar("NumberT", int, Tensor)
 MOST_TAPS = 16
 """Of a kernel whose windows are laid out side by side, which takes as many times the memory."""
 
@@ -85,35 +86,53 @@ def run_each_step(cell: EachStep, x: Tensor, lengths: Tensor | None) -> Tensor:
     return y if inside is None else torch.where(inside, y, 0)
 
 
-def run_windows(module: Windowed, x: Tensor, lengths: Tensor | None) -> Tensor:
+def filters_of(module: Windowed) -> EachStep | None:
+    """Give what a plain convolution makes of each window, for :func:`run_windows`; of others nothing.
+
+    That is for windows that are laid out, which is no slower, and rows come out the same in any batch.
+    """
+    if (
+        not isinstance(module, nn.Conv1d | Convolution1d)
+        or getattr(module, "padding_mode", "zeros") != "zeros"
+        or module.groups > 1
+        or _one(module.kernel_size) > MOST_TAPS
+    ):
+        return None
+    return EachStep(Filters(module), module.weight[0].numel(), module.weight.shape[0])
+
+
+def run_windows(
+    module: Windowed, filters: EachStep | None, x: Tensor, lengths: Tensor | None
+) -> Tensor:
     """Run a convolution or pooling over time: x (T, B, C), lengths (B,) -> (T', B, O), zero past a row's end.
 
-    T' and the rows' own steps are what :func:`steps_after` says.
+    T' and the rows' own steps are what :func:`steps_after` says. Without `filters` each row goes by itself.
 
     Raises:
         ValueError: If T steps are not enough for one window.
     """
     steps, batch, _ = x.shape
-    ends = torch.full((batch,), steps) if lengths is None else check_lengths(lengths, steps, batch)
-    longest = int(steps_after(module, torch.tensor(steps)))
-    if not longest:
+    longest = _after(module, steps)
+    if longest < 1:
         raise ValueError(
             f"{type(module).__name__} reads windows longer than the {steps} steps it is given"
         )
-    after = steps_after(module, ends)
-    if x.is_cpu and isinstance(module, nn.Conv1d | Convolution1d) and _laid_out(module):
-        inside = _inside(x, lengths)
+    ends = None if lengths is None else check_lengths(lengths, steps, batch)
+    after = None if ends is None else steps_after(module, ends)
+    if x.is_cpu and filters is not None:
+        inside = _inside(x, ends)
         kernel, stride, sides, dilation = _window(module)
         x = functional.pad(x if inside is None else torch.where(inside, x, 0), (0, 0, 0, 0, *sides))
         span = dilation * (kernel - 1) + 1
         windows = x.unfold(0, span, stride)[..., ::dilation].flatten(2)  # (T', B, C K)
-        cell = EachStep(Filters(module), windows.shape[2], module.weight.shape[0])
-        return run(cell, windows, lengths=None if lengths is None else after).y
+        return run(filters, windows, lengths=after).y
+    own = [steps] * batch if ends is None else ends.tolist()
+    left = [longest] * batch if after is None else after.tolist()
     rows = [
         module(x[:n, row].T[None])[0].T if m else x.new_zeros(0, _channels(module, x))
-        for row, (n, m) in enumerate(zip(ends.tolist(), after.tolist(), strict=True))
+        for row, (n, m) in enumerate(zip(own, left, strict=True))
     ]
-    y = pad_sequence(rows)
+    y = pad_sequence(rows) if rows else x.new_zeros(longest, 0, _channels(module, x))
     return functional.pad(y, (0, 0, 0, 0, 0, longest - len(y)))
 
 
@@ -122,10 +141,12 @@ def steps_after(module: Windowed, lengths: Tensor) -> Tensor:
 
     That is 0 where it would be less, and for a row without steps, whatever the padding.
     """
+    return torch.where(lengths > 0, _after(module, lengths).clamp(min=0), 0)
+
+
+def _after(module: Windowed, n: NumberT) -> NumberT:
     kernel, stride, sides, dilation = _window(module)
-    last = lengths + sum(sides) - dilation * (kernel - 1) - 1
-    after = torch.div(last, stride, rounding_mode="floor") + 1
-    return torch.where(lengths > 0, after.clamp(min=0), 0)
+    return (n + sum(sides) - dilation * (kernel - 1) - 1) // stride + 1
 
 
 def check_windows(module: Windowed) -> None:
@@ -167,12 +188,6 @@ def _one(value: object) -> int:
     if not isinstance(value, int):
         raise ValueError(f"over time there is one dimension, not {value}")
     return value
-
-
-def _laid_out(module: nn.Conv1d | Convolution1d) -> bool:
-    """Whether its windows are laid out, for one product: alike for all rows, and no slower."""
-    plain = getattr(module, "padding_mode", "zeros") == "zeros" and module.groups == 1
-    return plain and _one(module.kernel_size) <= MOST_TAPS
 
 
 def _channels(module: Windowed, x: Tensor) -> int:
