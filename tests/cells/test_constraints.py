@@ -320,6 +320,10 @@ def test_the_joint_matrix_of_an_lstm_by_name(make):
         (lambda: cells.LRU(3, 4, 0.9, 0.5), "the radii must lie between 0 and 1 in order"),
         (lambda: cells.ConvLSTM(3, 4, (2, 2, 2)), "shape must be .length,. or .rows, columns."),
         (lambda: cells.ConvGRU(3, 4, (5,), 2), "kernel_size must be odd, not 2"),
+        (
+            lambda: ur.Recurrent(cells.ConvLSTM(2, 3, (4, 5)))(torch.zeros(3, 2, 2, 4, 6)),
+            r"ConvLSTM: x must be \(rows, 2, 4, 5\) at each step, not \(2, 2, 4, 6\)",
+        ),
         (lambda: cells.teacher(torch.zeros(2, 1, 1), 1.2), "the probability must lie between"),
         (lambda: cells.start_(torch.empty(2, 2), "xavier"), "no initialisation 'xavier'"),
         (lambda: cells.start_(torch.empty(2, 2), "he", gain=2.0), "'he' takes no gain"),

@@ -53,6 +53,19 @@ class Convolutional(Cell):
         """H channels over the grid."""
         return dict.fromkeys(self.state_names, (self.hidden_size, *self.shape))
 
+    def of_input(self, x: Tensor) -> Tensor:
+        """Convolve x (B, I, ...) with W_x, and add b.
+
+        Raises:
+            ValueError: If x is not of the grid.
+        """
+        if tuple(x.shape[2:]) != self.shape:
+            raise ValueError(
+                f"{type(self).__name__}: x must be (rows, {self.input_size}, "
+                f"{', '.join(map(str, self.shape))}) at each step, not {tuple(x.shape)}"
+            )
+        return self.x(x)
+
 
 class ConvLSTM(Convolutional):
     """The LSTM with convolutions for products (Shi et al. 2015, eq. 3). States: h, c (B, H, ...).
@@ -82,7 +95,7 @@ class ConvLSTM(Convolutional):
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Compute one step: x (B, I, ...), h, c (B, H, ...) -> h, c."""
-        i, f, g, o = (self.x(x) + self.h(h)).chunk(4, 1)
+        i, f, g, o = (self.of_input(x) + self.h(h)).chunk(4, 1)
         i = self.gate("i", (i + self.w_i * c).sigmoid())
         f = self.gate("f", (f + self.w_f * c).sigmoid())
         c = f * c + i * self.gate("g", g.tanh())
@@ -118,7 +131,7 @@ class ConvGRU(Convolutional):
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         """Compute one step: x (B, I, ...), h (B, H, ...) -> h."""
         w_r, w_z, w_n = self.h.weight.chunk(3)
-        x_r, x_z, x_n = self.x(x).chunk(3, 1)
+        x_r, x_z, x_n = self.of_input(x).chunk(3, 1)
         r = self.gate("r", (x_r + self._convolve(h, w_r)).sigmoid())
         z = self.gate("z", (x_z + self._convolve(h, w_z)).sigmoid())
         n = self.gate("n", (x_n + self._convolve(r * h, w_n)).tanh())

@@ -14,7 +14,7 @@ from unrolled.engine import Cell
 class EchoState(Cell):
     """h_t = (1 - a) h_{t-1} + a tanh(W_x x_t + W_h h_{t-1} + b), never trained. State: h (B, H).
 
-    Jaeger 2001, eq. 1.1, with the leak of Jaeger et al. 2007, eq. 2. W_x and b are drawn from
+    Jaeger 2001, eq. 1, with the leak of Jaeger et al. 2007. W_x and b are drawn from
     U(-1, 1) times their scaling; W_h is sparse, drawn from U(-1, 1), and scaled to its spectral radius.
 
     Args:

@@ -10,7 +10,7 @@ from unrolled.cells.elman import Elman
 
 
 class Leaky(Elman):
-    """h_t = (1 - a) h_{t-1} + a phi(W_x x_t + W_h h_{t-1} + b) (eq. 2). State: h (B, H).
+    """h_t = (1 - a) h_{t-1} + a phi(W_x x_t + W_h h_{t-1} + b). State: h (B, H).
 
     Args:
         input_size: Width I of x.

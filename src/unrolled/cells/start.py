@@ -114,7 +114,7 @@ def forget_bias_start(cell: Cell, value: float) -> None:
 
 @torch.no_grad()
 def chrono_start(cell: Cell, longest: int) -> None:
-    """Spread the time scales of units from 1 to `longest` steps (Tallec & Ollivier 2018, eq. 15).
+    """Spread the time scales of units from 1 to `longest` steps (Tallec & Ollivier 2018).
 
     The bias of a gate that keeps the past is log U(1, longest - 1), of one that writes its negative.
 

@@ -14,7 +14,7 @@ TINY = 1e-12
 
 
 class Unitary(Cell):
-    """h_t = modReLU(W h_{t-1} + V x_t), W = D3 R2 F^-1 D2 P R1 F D1 (eqs. 6, 8). State: h (B, 2 H).
+    """h_t = modReLU(W h_{t-1} + V x_t), W = D3 R2 F^-1 D2 P R1 F D1 (eq. 6). State: h (B, 2 H).
 
     h is complex, its real parts before its imaginary ones, as the paper reads it out: U [Re h; Im h].
     D are diagonal with exp(i w), R reflections ``1 - 2 v v* / |v|^2``, F the Fourier transform, P a fixed

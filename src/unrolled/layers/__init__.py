@@ -37,6 +37,7 @@ from unrolled.layers.convolution import (
     correlate,
     filter_bank,
 )
+from unrolled.layers.echo import EchoStateNetwork
 from unrolled.layers.kernels import KERNELS, filter_picture
 from unrolled.layers.lenet import LeNet5
 from unrolled.layers.locally import LocallyConnected
@@ -71,6 +72,7 @@ __all__ = [
     "Convolution2d",
     "Convolution3d",
     "DotAttention",
+    "EchoStateNetwork",
     "GRU",
     "GRUCell",
     "Inception",

@@ -13,7 +13,7 @@ CHUNK = 1024
 
 
 class EchoStateNetwork(nn.Module):
-    """y_t = W_o [1; x_t; h_t], with W_o by ridge regression in one pass (Jaeger 2001, eq. 1.2).
+    """y_t = W_o [1; x_t; h_t], with W_o by ridge regression in one pass (Jaeger 2001, eq. 2).
 
     Args:
         cell: The reservoir.
