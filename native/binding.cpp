@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "chain.hpp"
+#include "random.hpp"
 
 namespace nb = nanobind;
 using namespace unrolled;
@@ -141,6 +142,13 @@ void chain_update(const Chain& chain, int kind, const std::vector<double>& numbe
   chain.update(rule, weights, gradients, first, second, threads);
 }
 
+void draw_kept(const std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t>& stream, Index steps,
+               Index rows, Index width, std::uint32_t threshold, std::uintptr_t out, int threads) {
+  const auto [seed, row, layer, step] = stream;
+  nb::gil_scoped_release released;
+  keep({seed, row, layer, step}, steps, rows, width, threshold, reinterpret_cast<float*>(out), threads);
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -163,5 +171,6 @@ NB_MODULE(_native, m) {
   nb::class_<Chain>(m, "Chain").def("gradients", &chain_gradients).def("update", &chain_update);
   // The engines must live as long as the chain.
   m.def("chain", &make_chain, nb::keep_alive<0, 2>());
+  m.def("keep", &draw_kept);
   m.def("instruction_set", [] { return std::string(kernels()->name); });
 }

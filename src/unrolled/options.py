@@ -37,7 +37,7 @@ def _parameter(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     names = [f"{flag(name)}/--no-{flag(name)[2:]}"] if kind is bool else [flag(name)]
     choice = get_origin(kind) is Literal
     notes = [" | ".join(get_args(kind))] if choice else _bounds(field)
-    if field.default is not None:
+    if field.default not in (None, ()):
         notes.append(f"default {_shown(field.default)}")
     option = typer.Option(
         *names,

@@ -34,6 +34,18 @@ def _fractions(value: object) -> object:
 Split = Annotated[tuple[float, float, float], BeforeValidator(_fractions)]
 
 
+def _numbers(value: object) -> object:
+    """Read "0.05,0.5" or a number alone as several."""
+    if isinstance(value, str):
+        value = tuple(part.strip() for part in value.split(",") if part.strip())
+    return (value,) if isinstance(value, int | float) else value
+
+
+Probabilities = Annotated[
+    tuple[Annotated[float, Field(ge=0, lt=1)], ...], BeforeValidator(_numbers)
+]
+
+
 class Group(BaseModel):
     """One table of a recipe and one panel of `unrolled train --help`."""
 
@@ -96,7 +108,27 @@ class ModelSettings(Group):
         ge=0,
         description="Width of the symbol embedding; 0 is one-hot (the default up to 256 symbols).",
     )
+    bidirectional: bool = Field(
+        default=False, description="Read from both ends; not for language models."
+    )
+    connection: Literal["plain", "residual", "highway", "dense"] = Field(
+        default="plain", description="What a layer does with its input besides reading it."
+    )
+    learned_states: bool = Field(default=False, description="Learn the initial states.")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of every layer's output.")
+    fixed_dropout: bool = Field(
+        default=False, description="Drop the same outputs at all steps (variational dropout)."
+    )
+    recurrent_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Dropout of the state on its way to the next step."
+    )
+    weight_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Dropout of recurrent weights (DropConnect)."
+    )
+    zoneout: Probabilities = Field(
+        default=(),
+        description="Probability that a unit keeps its state; of each state in turn, e.g. 0.05,0.5.",
+    )
     tied: bool = Field(
         default=False, description="Share the read-out's weights with the embedding."
     )

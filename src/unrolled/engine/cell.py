@@ -95,6 +95,20 @@ class Cell(nn.Module):
         """Build a cell of a signature, with parameters that have no values."""
         raise NotImplementedError(f"{cls.__name__} has a signature, but does not say what it means")
 
+    def noise(self, x: Tensor, layer: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Draw what a call needs at random: nothing, unless overridden.
+
+        ``step`` itself must not draw: the compiled loop would repeat what it drew once.
+
+        Args:
+            x: The input (T, B, I).
+            layer: Place of the cell among those of a net; names the stream of random numbers.
+
+        Returns:
+            Further inputs by name, (T, B, n) or (B, n), and tensors in place of parameters.
+        """
+        return {}, {}
+
     def gate(self, name: str, value: Tensor) -> Tensor:
         """Name a value for the inspectors; gives it back unchanged."""
         # torch.compile cannot read a context variable: what it compiles records no gates.

@@ -77,6 +77,8 @@ class Chain:
                 raise Declined("a weight is frozen")
         if cells[0].delays:
             raise Declined("a state is read from further back than one step")
+        if any(cell.extra_names for cell in cells) or type(cells[0]).noise is not Cell.noise:
+            raise Declined("its cells read more than the layer below")
         self.state_names = list(cells[0].state_names)
         plans, places = [], []
         for place, link in enumerate(links):

@@ -4,13 +4,18 @@ T steps, B rows, I inputs, H the width of the cell's output, L layers, D directi
 """
 
 from collections.abc import Mapping
+from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from unrolled.engine import Cell, States
+from unrolled.engine import Cell, States, run
+from unrolled.engine.check import shape_of
 from unrolled.layers.packed import unpack
-from unrolled.layers.stack import run_stack
+from unrolled.layers.stack import Carry, run_stack
+
+Connection = Literal["plain", "residual", "highway", "dense"]
 
 
 class Recurrent(nn.Module):
@@ -25,6 +30,15 @@ class Recurrent(nn.Module):
         bidirectional: Whether a second cell reads each layer from its end; outputs are concatenated.
         batch_first: Whether x and y are (B, T, ...) instead of (T, B, ...). States are not affected.
         dropout: Probability of dropping an output between layers, while training.
+        fixed_dropout: Whether dropout drops the same outputs at all steps of a sequence, which Gal &
+            Ghahramani 2016 call variational. For dropout through time see
+            :class:`~unrolled.layers.regularise.RecurrentDropout` and its neighbours.
+        connection: What a layer above the first does with its input x besides reading it. ``plain``:
+            nothing. ``residual``: y = x + f(x) (He et al. 2016; Wu et al. 2016). ``highway``: y = g f(x)
+            + (1 - g) x, g = sigma(W x + b), b = -1 at first (Srivastava, Greff & Schmidhuber 2015).
+            ``dense``: each layer, the first included, hands on x and f(x) side by side (Huang et al.
+            2017); the last one f(x) alone.
+        learned_states: Whether initial states that are left out are parameters, zero at first.
 
     Raises:
         TypeError: If the cell cannot be built again for further layers or directions.
@@ -39,28 +53,58 @@ class Recurrent(nn.Module):
         bidirectional: bool = False,
         batch_first: bool = False,
         dropout: float = 0.0,
+        fixed_dropout: bool = False,
+        connection: Connection = "plain",
+        learned_states: bool = False,
     ) -> None:
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"num_layers must be at least 1, not {num_layers}")
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout must lie between 0 and 1, not {dropout}")
+        if connection not in get_args(Connection):
+            known = ", ".join(get_args(Connection))
+            raise ValueError(f"connection must be one of {known}, not {connection!r}")
         self.num_layers = num_layers
         self.num_directions = 2 if bidirectional else 1
         self.batch_first = batch_first
-        self.dropout = dropout
+        self.dropout, self.fixed_dropout = dropout, fixed_dropout
+        self.connection = connection
         cells = [cell]
+        width = self.num_directions * cell.output_size
         for place in range(1, num_layers * self.num_directions):
-            below = self.num_directions * cell.output_size
-            cells.append(
-                cell.clone(input_size=cell.input_size if place < self.num_directions else below)
-            )
+            layer = place // self.num_directions
+            below = width if layer else cell.input_size
+            if connection == "dense":
+                below = cell.input_size + layer * width
+            cells.append(cell.clone(input_size=below))
         self.cells = nn.ModuleList(cells)
+        like = next(cell.parameters(), torch.empty(0))
+        if connection == "highway":
+            carry = (Carry(width).to(like.device, like.dtype) for _ in range(num_layers - 1))
+            self.carry = nn.ModuleList(carry)
+        self.initial = nn.ParameterDict(
+            {
+                name: like.new_zeros(len(cells), *shape_of(size))
+                for name, size in (cell.state_sizes.items() if learned_states else ())
+            }
+        )
 
     @property
     def cell(self) -> Cell:
         """The cell of layer 0, forwards."""
         return self.cells[0]  # pyright: ignore[reportReturnType]
+
+    @property
+    def additions(self) -> str | None:
+        """What there is besides cells one upon another, as a sentence; ``None`` if nothing."""
+        if self.dropout:
+            return "there is dropout"
+        if self.connection != "plain" and self.num_layers > 1:
+            return f"its layers are connected by {self.connection}"
+        if len(self.initial):
+            return "it learns its initial states"
+        return None
 
     @property
     def output_size(self) -> int:
@@ -136,17 +180,36 @@ class Recurrent(nn.Module):
         keep: bool,
     ) -> tuple[Tensor, States] | tuple[Tensor, States, dict[str, Tensor]]:
         self._check_states(states)
+        if len(self.initial):
+            learned = {
+                name: state.unsqueeze(1).expand(-1, x.shape[1], *state.shape[1:])
+                for name, state in self.initial.items()
+            }
+            states = {**learned, **(states or {})}
         y, last, history = run_stack(
             [*self.cells],  # pyright: ignore[reportArgumentType]
             x,
             states or {},
             directions=self.num_directions,
             dropout=self.dropout if self.training else 0.0,
+            fixed=self.fixed_dropout,
+            join=self._join,
             lengths=lengths,
             extras=extras,
             keep=keep,
         )
         return (y, last, history) if keep else (y, last)
+
+    def _join(self, layer: int, x: Tensor, y: Tensor) -> Tensor:
+        """What the next layer reads, of a layer's input x and output y; after the last one the output."""
+        if self.connection == "dense":
+            return y if layer == self.num_layers - 1 else torch.cat([x, y], -1)
+        if layer and self.connection == "residual":
+            return x + y
+        if layer and self.connection == "highway":
+            carry: Cell = self.carry[layer - 1]  # pyright: ignore[reportAssignmentType]
+            return run(carry, x, extras={"above": y}).y
+        return y
 
     def _check_states(self, states: Mapping[str, Tensor] | None) -> None:
         places = self.num_layers * self.num_directions

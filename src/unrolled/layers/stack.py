@@ -1,12 +1,43 @@
 """Cells over time, one layer upon another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unrolled.engine import Cell, Outputs, States, run
 from unrolled.engine.randomness import dropout as drop
+
+
+class Carry(Cell):
+    """y = g f(x) + (1 - g) x, g = sigma(W x + b), b = -1 at first (Srivastava et al. 2015, eq. 3).
+
+    It has no state, and is a cell so that a row's numbers do not depend on the batch it is in.
+
+    Args:
+        size: Width of x and f(x).
+    """
+
+    state_names = ()
+    output_names = ("y",)
+    extra_names = ("above",)
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, size)
+        self.weigh = nn.Linear(size, size)
+        nn.init.constant_(self.weigh.bias, -1.0)
+
+    def step(self, x: Tensor, above: Tensor) -> Tensor:
+        """Compute y from x (B, n) and f(x) (B, n)."""
+        return x + self.gate("carry", self.weigh(x).sigmoid()) * (above - x)
+
+
+Join = Callable[[int, Tensor, Tensor], Tensor]
+
+
+def _above(layer: int, x: Tensor, y: Tensor) -> Tensor:
+    """The next layer reads what this one gives."""
+    return y
 
 
 def run_stack(
@@ -16,6 +47,8 @@ def run_stack(
     *,
     directions: int,
     dropout: float = 0.0,
+    fixed: bool = False,
+    join: Join = _above,
     lengths: Tensor | None = None,
     extras: Mapping[str, Tensor] | None = None,
     keep: bool = False,
@@ -29,6 +62,9 @@ def run_stack(
         states: Name -> (L * D, B, width); zeros where left out.
         directions: D, 1 or 2; the second reads every row from its end.
         dropout: Probability of dropping an output between layers.
+        fixed: Whether the same outputs are dropped at all steps.
+        join: Number of a layer, its input and its output -> the input of the next one; after the last
+            layer, y.
         lengths: Steps of each row (B,), in any order.
         extras: Further inputs of every cell.
         keep: Whether to give all states, outputs and gates of all steps.
@@ -39,26 +75,30 @@ def run_stack(
         width), else nothing.
     """
     outputs: list[Outputs] = []
+    seen = x
     for place, cell in enumerate(cells):
         layer, direction = divmod(place, directions)
-        if layer and direction == 0:
-            x = _joined(outputs[-directions:])
-            x = drop(x, dropout, layer) if dropout else x
+        if direction == 0:
+            seen = drop(x, dropout, layer, fixed=fixed) if layer and dropout else x
+        drawn, dropped = cell.noise(seen, place)
+        given = {} if parameters is None else parameters[place]
         outputs.append(
             run(
                 cell,
-                x,
+                seen,
                 {name: state[place] for name, state in states.items()},
                 lengths=lengths,
-                extras=extras,
+                extras={**(extras or {}), **drawn},
                 reverse=direction == 1,
                 keep=keep,
-                parameters=None if parameters is None else parameters[place],
+                parameters={**given, **dropped} or None,
             )
         )
+        if direction == directions - 1:
+            x = join(layer, x, _joined(outputs[-directions:]))
     last = {name: _stacked([o.states[name] for o in outputs]) for name in outputs[0].states}
     history = {name: _stacked([o.history[name] for o in outputs]) for name in outputs[0].history}
-    return _joined(outputs[-directions:]), last, history
+    return x, last, history
 
 
 def _stacked(values: Sequence[Tensor]) -> Tensor:

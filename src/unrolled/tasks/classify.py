@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unrolled.cells import make_cell
 from unrolled.cells.start import normal_start
 from unrolled.data import Vocabulary, fit_vocabulary, read_table
 from unrolled.engine.randomness import dropout
 from unrolled.errors import InputError, RunError
-from unrolled.layers import Recurrent, Symbols
+from unrolled.layers import Symbols
+from unrolled.layers.build import make_net
 from unrolled.settings import ModelSettings, Settings
 from unrolled.tasks.bag import Bag
 from unrolled.tasks.task import Artefacts, Carry, Criterion, Split, Task
@@ -54,9 +54,7 @@ class Classifier(nn.Module):
         if model.tied:
             raise InputError("--tied is for language models: a classifier reads out labels")
         self.symbols = Symbols(size, model.embedding)
-        self.net = Recurrent(
-            make_cell(model, self.symbols.width), num_layers=model.layers, dropout=model.dropout
-        )
+        self.net = make_net(model, self.symbols.width)
         self.readout = nn.Linear(2 * self.net.output_size, classes)
         if model.initial_scale:
             normal_start(self, model.initial_scale)
@@ -68,6 +66,8 @@ class Classifier(nn.Module):
         y, _ = self.net(x, lengths=lengths)  # (T, B, H), zero past a row's end
         steps = lengths.clamp(min=1)
         last = y[steps - 1, torch.arange(len(steps), device=y.device)]
+        if self.net.num_directions == 2:  # the second direction ends at the first step
+            last = torch.cat([last.chunk(2, -1)[0], y[0].chunk(2, -1)[1]], -1)
         seen = torch.cat([last, y.sum(0) / steps[:, None]], -1)  # (B, 2 H)
         if self.training and self.net.dropout:
             seen = dropout(seen[None], self.net.dropout, self.net.num_layers)[0]

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unrolled.cells import make_cell
 from unrolled.cells.start import normal_start
 from unrolled.data import Corpus, Part, Vocabulary, Window, Windows, encode_sources, prepare_corpus
 from unrolled.engine import Cell, Chain, Declined
 from unrolled.engine.randomness import dropout
 from unrolled.errors import InputError, RunError
-from unrolled.layers import Recurrent, Symbols
+from unrolled.layers import Symbols
+from unrolled.layers.build import make_net
 from unrolled.settings import ModelSettings, Settings
 from unrolled.tasks.decoding import Drawing, Sampler, beam_search
 from unrolled.tasks.ngram import NGram
@@ -49,10 +49,12 @@ class LanguageModel(nn.Module):
 
     def __init__(self, size: int, model: ModelSettings) -> None:
         super().__init__()
+        if model.bidirectional:
+            raise InputError(
+                "--bidirectional would let a language model read what it should foretell"
+            )
         self.symbols = Symbols(size, model.embedding)
-        self.net = Recurrent(
-            make_cell(model, self.symbols.width), num_layers=model.layers, dropout=model.dropout
-        )
+        self.net = make_net(model, self.symbols.width)
         self.readout = nn.Linear(self.net.output_size, size)
         if model.tied:
             table = self.symbols.table
@@ -181,10 +183,10 @@ class Generate(Task):
         }
 
     def chain(self, model: nn.Module) -> Chain:
-        """Give the parts of a language model without dropout."""
+        """Give the parts of a language model that is cells one upon another."""
         assert isinstance(model, LanguageModel)
-        if model.net.dropout:
-            raise Declined("there is dropout")
+        if model.net.additions:
+            raise Declined(model.net.additions)
         table = model.symbols.table
         cells: list[Cell] = [*model.net.cells]  # pyright: ignore[reportAssignmentType]
         return Chain(

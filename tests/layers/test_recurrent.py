@@ -1,0 +1,123 @@
+"""How layers stand upon one another: connections, dropout between them, learned initial states."""
+
+import pytest
+import torch
+
+import unrolled as ur
+from unrolled import cells
+from unrolled.engine import randomness
+
+
+def make(**options):
+    torch.manual_seed(0)
+    return ur.Recurrent(cells.GRU(3, 4), num_layers=3, **options).double()
+
+
+def layers(net, x):
+    """The outputs of each layer's cells on an input, run alone."""
+
+    def layer(number, x):
+        return ur.Recurrent(net.cells[number])(x)[0]
+
+    return layer
+
+
+@pytest.fixture
+def x():
+    return torch.randn(5, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def test_residual(x):
+    net = make(connection="residual")
+    run = layers(net, x)
+    a = run(0, x)
+    b = a + run(1, a)
+    torch.testing.assert_close(net(x)[0], b + run(2, b))
+
+
+def test_highway(x):
+    net = make(connection="highway")
+    run = layers(net, x)
+    y = run(0, x)
+    for number, carry in enumerate(net.carry, 1):
+        assert (carry.weigh.bias == -1).all()
+        g = torch.sigmoid(carry.weigh(y))
+        y = g * run(number, y) + (1 - g) * y
+    torch.testing.assert_close(net(x)[0], y)
+
+
+def test_dense(x):
+    net = make(connection="dense")
+    assert [cell.input_size for cell in net.cells] == [3, 7, 11]
+    run = layers(net, x)
+    a = run(0, x)
+    b = run(1, torch.cat([x, a], -1))
+    torch.testing.assert_close(net(x)[0], run(2, torch.cat([x, a, b], -1)))
+
+
+@pytest.mark.parametrize("connection", ["plain", "residual", "highway", "dense"])
+def test_a_row_alone_equals_the_row_in_a_batch(connection):
+    net = make(connection=connection, bidirectional=True)
+    x = torch.randn(6, 4, 3, dtype=torch.float64, requires_grad=True)
+    lengths = torch.tensor([3, 6, 0, 1])
+    given = torch.where(torch.arange(6)[:, None, None] < lengths[:, None], x, torch.nan)
+    y, states = net(given, lengths=lengths)
+    weights = torch.randn_like(y)
+    (gradient,) = torch.autograd.grad((y * weights).sum(), x)
+    for row, length in enumerate(lengths.tolist()):
+        if not length:
+            assert (gradient[:, row] == 0).all()
+            continue
+        alone = x[:length, row : row + 1]
+        y_alone, states_alone = net(alone)
+        assert torch.equal(y_alone[:, 0], y[:length, row])
+        assert torch.equal(states_alone["h"][:, 0], states["h"][:, row])
+        loss = (y_alone[:, 0] * weights[:length, row]).sum()
+        (own,) = torch.autograd.grad(loss, x)
+        assert torch.equal(own[:, row], gradient[:, row])
+
+
+def test_learned_initial_states(x):
+    net = ur.Recurrent(cells.LSTM(3, 4), num_layers=2, learned_states=True).double()
+    assert {n: tuple(p.shape) for n, p in net.initial.items()} == {"h": (2, 4), "c": (2, 4)}
+    plain = ur.Recurrent(net.cells[0]).double()
+    torch.testing.assert_close(net(x)[0].shape, (5, 2, 4))
+    with torch.no_grad():
+        for state in net.initial.values():
+            state.normal_()
+    states = {n: p[0].expand(1, 2, 4) for n, p in net.initial.items()}
+    below, _ = plain(x, states)
+    upper = ur.Recurrent(net.cells[1]).double()
+    wanted, _ = upper(below, {n: p[1].expand(1, 2, 4) for n, p in net.initial.items()})
+    y, _ = net(x)
+    torch.testing.assert_close(y, wanted)
+    y.sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in net.initial.values())
+    given = {"h": torch.zeros(2, 2, 4, dtype=torch.float64)}
+    changed, _ = net(x, given)
+    assert not torch.equal(changed, y)
+
+
+def test_fixed_dropout_drops_the_same_at_all_steps():
+    net = ur.Recurrent(cells.GRU(3, 50), num_layers=2, dropout=0.5, fixed_dropout=True)
+    seen = []
+    net.cells[1].noise = lambda x, layer: (seen.append(x), ({}, {}))[1]
+    net(torch.randn(6, 4, 3))
+    dropped = seen[0] == 0
+    assert (dropped == dropped[0]).all()
+    assert 0.3 < float(dropped.float().mean()) < 0.7
+    assert not torch.equal(dropped[0, 0], dropped[0, 1])
+
+
+def test_dropout_leaves_the_way_past_a_layer_alone(x):
+    net = make(connection="residual", dropout=0.5)
+    net.cells[2].noise = net.cells[1].noise
+    with randomness.counter(0), torch.no_grad():
+        for parameter in [*net.cells[1].parameters(), *net.cells[2].parameters()]:
+            parameter.zero_()
+        torch.testing.assert_close(net(x)[0], ur.Recurrent(net.cells[0])(x)[0])
+
+
+def test_an_unknown_connection():
+    with pytest.raises(ValueError, match="connection must be one of plain, residual"):
+        ur.Recurrent(cells.GRU(3, 4), connection="sparse")
