@@ -229,7 +229,7 @@ def convolutions() -> Iterator[str]:
         return
     long = (
         (
-            f"1,024 taps on 65,536 samples: {r['B']} x {r['C']} to {r['O']} channels"
+            f"1,024 taps on 65,536 samples: B {r['B']}, {r['C']} to {r['O']} channels"
             + f", {r['groups']} groups" * (r["groups"] > 1),
             r,
         )
@@ -238,7 +238,7 @@ def convolutions() -> Iterator[str]:
     yield from _table(
         ("convolution", "ours (ms)", "torch (ms)", "ratio"),
         (
-            (what, f"{r['ours_ms']:.3g}", f"{r['torch_ms']:.3g}", f"{r['ratio']:.2f}")
+            (what, f"{r['ours_ms']:,.2f}", f"{r['torch_ms']:,.2f}", f"{r['ratio']:.2f}")
             for what, r in (*long, *((r["what"], r) for r in found["usual"]))
         ),
     )
