@@ -28,9 +28,12 @@ if TYPE_CHECKING:
     from unrolled.layers import RNN as RNN
     from unrolled.layers import GRUCell as GRUCell
     from unrolled.layers import LSTMCell as LSTMCell
+    from unrolled.layers import Mixed as Mixed
     from unrolled.layers import Recurrent as Recurrent
     from unrolled.layers import RNNCell as RNNCell
     from unrolled.layers import convert as convert
+    from unrolled.layers import pool_over_time as pool_over_time
+    from unrolled.layers import truncated as truncated
     from unrolled.settings import Settings as Settings
     from unrolled.train import train as train
     from unrolled.train.callbacks import Callback as Callback
@@ -44,6 +47,7 @@ __all__ = [
     "Interrupted",
     "LSTM",
     "LSTMCell",
+    "Mixed",
     "RNN",
     "RNNCell",
     "Recurrent",
@@ -63,7 +67,9 @@ __all__ = [
     "frozen",
     "layers",
     "load",
+    "pool_over_time",
     "train",
+    "truncated",
 ]
 
 __getattr__, __dir__ = lazily(
@@ -75,6 +81,7 @@ __getattr__, __dir__ = lazily(
         "GRUCell": "unrolled.layers",
         "LSTM": "unrolled.layers",
         "LSTMCell": "unrolled.layers",
+        "Mixed": "unrolled.layers",
         "RNN": "unrolled.layers",
         "RNNCell": "unrolled.layers",
         "Recurrent": "unrolled.layers",
@@ -91,7 +98,9 @@ __getattr__, __dir__ = lazily(
         "frozen": "unrolled.engine.frozen",
         "layers": "unrolled.layers",
         "load": "unrolled.checkpoint.load",
+        "pool_over_time": "unrolled.layers",
         "train": "unrolled.train",
+        "truncated": "unrolled.layers",
     },
     __all__,
 )

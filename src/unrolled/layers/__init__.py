@@ -62,6 +62,7 @@ from unrolled.layers.readout import Readout, WindowReadout
 from unrolled.layers.recurrent import Recurrent
 from unrolled.layers.standard import GRU, LSTM, RNN
 from unrolled.layers.symbols import Symbols
+from unrolled.layers.truncated import truncated
 
 __all__ = [
     "ACTIVATIONS",
@@ -120,6 +121,7 @@ __all__ = [
     "mean_over_time",
     "pool_over_time",
     "radial_basis",
+    "truncated",
     "unpool",
     "whole_chain",
 ]
