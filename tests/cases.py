@@ -156,6 +156,7 @@ CASES = [
     Case("teacher", lambda i, h: cells.Jordan(i, h, teacher=True), _taught),
     Case("lstm identity", lambda i, h: cells.LSTM(i, h, 1.0, "identity")),
     Case("slstm heads", lambda i, h: cells.SLSTM(i, h, h if h % 2 else 2)),
+    Case("topdown lstm", lambda i, h: cells.TopDown(i, h, 3, cells.LSTM)),
     Case("dilated lstm", lambda i, h: cells.Dilated(i, h, 3, cells.LSTM)),
 ]
 TRACED = [case for case in CASES if case.make is not Ranked]

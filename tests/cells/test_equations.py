@@ -245,6 +245,18 @@ def conv_gru(p, x, h):
 
 
 TANH = elman(np.tanh)
+
+
+def topdown(p, x, h1, h2):
+    p1, p2 = (
+        {name: p[f"cells.{k}.{name}"] for name in ("x.weight", "x.bias", "h.weight")}
+        for k in (0, 1)
+    )
+    (h1,) = TANH(p1, np.concatenate([x, h2]), h1)
+    (h2,) = TANH(p2, h1, h2)
+    return [h1, h2, h2]
+
+
 EQUATIONS = {
     "rnn": (cells.Elman, TANH),
     "lstm": (cells.LSTM, lstm(np.tanh)),
@@ -272,6 +284,7 @@ EQUATIONS = {
     "mgu": (cells.MinimalGated, minimal_gated),
     "clockwork": (cells.Clockwork, clockwork),
     "highway": (cells.RecurrentHighway, highway),
+    "topdown": (cells.TopDown, topdown),
     "mingru": (cells.MinGRU, min_gru),
     "minlstm": (cells.MinLSTM, min_lstm),
     "lru": (cells.LRU, lru),

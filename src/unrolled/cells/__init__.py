@@ -35,6 +35,7 @@ from unrolled.cells.start import (
     start_,
     start_weights,
 )
+from unrolled.cells.topdown import TopDown
 from unrolled.cells.unitary import Unitary
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "ResetBeforeGRU",
     "Skip",
     "Spectral",
+    "TopDown",
     "Unitary",
     "chrono_start",
     "fingerprint",

@@ -30,6 +30,7 @@ from unrolled.cells.lstm import (
 from unrolled.cells.orthogonal import Orthogonal, Spectral
 from unrolled.cells.skip import Clockwork, Dilated, Skip
 from unrolled.cells.slstm import SLSTM
+from unrolled.cells.topdown import TopDown
 from unrolled.cells.unitary import Unitary
 from unrolled.engine import Cell
 from unrolled.errors import InputError
@@ -62,6 +63,7 @@ CELLS: dict[str, type[Cell]] = {
     "dilated": Dilated,
     "clockwork": Clockwork,
     "highway": RecurrentHighway,
+    "topdown": TopDown,
     "mingru": MinGRU,
     "minlstm": MinLSTM,
     "lru": LRU,

@@ -34,7 +34,7 @@ class Mixed(nn.Module):
 
     A member is
 
-    - recurrent: :class:`~unrolled.layers.Recurrent`, ``RNN``, ``LSTM`` or ``GRU`` of this library, or a
+    - recurrent: :class:`~unrolled.Recurrent`, ``RNN``, ``LSTM`` or ``GRU`` of this library, or a
       cell, which is run as a layer;
     - a convolution or pooling over time: ``torch.nn.Conv1d``, ``MaxPool1d``, ``AvgPool1d`` and those of
       this library; a row of n steps leaves it with

@@ -1,7 +1,7 @@
 """Read-outs: what is told of the states at each step.
 
-They are cells, so that they run over time (:class:`~unrolled.layers.Recurrent`), in a stack
-(:class:`~unrolled.layers.Mixed`) and step by step, and never past a row's end.
+They are cells, so that they run over time (:class:`~unrolled.Recurrent`), in a stack
+(:class:`~unrolled.Mixed`) and step by step, and never past a row's end.
 """
 
 from torch import Tensor, nn

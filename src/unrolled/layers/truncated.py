@@ -68,7 +68,7 @@ def truncated(
 
     Args:
         net: Called as ``net(x, states)``, gives ``(y, states)``, with an output for each step:
-            :class:`~unrolled.layers.Recurrent`, ``RNN``, ``LSTM``, ``GRU``, or anything alike. With
+            :class:`~unrolled.Recurrent`, ``RNN``, ``LSTM``, ``GRU``, or anything alike. With
             ``batch_first`` it takes (B, T, ...).
         x: (T, B, I), or (B, T, I).
         k1: Steps of a part, and so between updates; the last part may be shorter.
