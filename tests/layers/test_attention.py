@@ -98,6 +98,28 @@ def test_batch_first(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_no_rows(name):
+    y = torch.zeros(3, 0, WIDTH, dtype=torch.float64)
+    for lengths in (None, torch.zeros(0, dtype=torch.int64)):
+        assert make(name)(y, lengths).shape == ((3, 0, WIDTH) if name == "whole" else (0, WIDTH))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", NAMES)
+def test_on_cuda(name):
+    pool = make(name)
+    expected = pool(rows(), LENGTHS)
+    pool.cuda()
+    for lengths in (LENGTHS, LENGTHS.cuda()):
+        y = rows().cuda().requires_grad_()
+        pooled = pool(y, lengths)
+        torch.testing.assert_close(pooled.cpu(), expected, rtol=0, atol=1e-12)
+        pooled.square().sum().backward()
+        assert y.grad is not None
+        assert y.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients(name, engine):
     pool = make(name)
     y = torch.randn(4, 3, WIDTH, dtype=torch.float64, requires_grad=True)

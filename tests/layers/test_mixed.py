@@ -18,6 +18,7 @@ from unrolled.layers import (
     LogSumExpPool,
     MaxPool,
     WindowReadout,
+    over_time,
 )
 from unrolled.layers.mixed import Mixed
 from unrolled.layers.over_time import WINDOWED, filters_of, run_windows, steps_after
@@ -190,6 +191,39 @@ def test_gradients(name, engine):
     assert torch.autograd.gradcheck(call, (x, *net.parameters()), fast_mode=True)
 
 
+@pytest.mark.parametrize("name", STACKS)
+def test_away_from_the_cpu_it_is_the_same(name, monkeypatch):
+    net = make(name)
+
+    def run():
+        x = rows().requires_grad_()
+        y, last = net(x, lengths=LENGTHS)
+        loss = y.square().sum() + sum(state.sin().sum() for state in last.values())
+        return y, *last.values(), *torch.autograd.grad(loss, [x, *net.parameters()])
+
+    expected = run()
+    monkeypatch.setattr(over_time, "_native_may_run", lambda x: False)
+    for a, b in zip(run(), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", STACKS)
+def test_on_cuda(name):
+    net = make(name)
+    y, last = net(rows(), lengths=LENGTHS)
+    net.cuda()
+    for lengths in (LENGTHS, LENGTHS.cuda()):
+        x = rows().cuda().requires_grad_()
+        found, states = net(x, lengths=lengths)
+        torch.testing.assert_close(found.cpu(), y, rtol=0, atol=1e-12)
+        for key, state in states.items():
+            torch.testing.assert_close(state.cpu(), last[key], rtol=0, atol=1e-12)
+        found.square().sum().backward()
+        assert x.grad is not None
+        assert x.grad.isfinite().all()
+
+
 def test_dropout_is_by_the_seed_and_the_row():
     net, x = Mixed(nn.Linear(3, 8), nn.Dropout(0.5), nn.ReLU()), torch.randn(6, 4, 3)
     with counter(seed=1):
@@ -267,6 +301,8 @@ def test_wrong_input():
         net(x, {"2.h": x.new_zeros(1, 5, 4)})
     with pytest.raises(ValueError, match=r"input must be \(steps, rows, 3\)"):
         net(x[0])
+    with pytest.raises(ValueError, match="with a step"):
+        net(x[:0])
     with pytest.raises(ValueError, match="windows longer than the 17 steps"):
         Mixed(nn.Conv1d(3, 4, 18)).double()(x)
     with pytest.raises(ValueError, match="between 0 and 17"):

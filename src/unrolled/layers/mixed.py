@@ -124,9 +124,11 @@ class Mixed(nn.Module):
             TypeError, ValueError: If an input's type, name or shape is wrong, or T steps are too few
                 for a convolution.
         """
-        if x.dim() != 3:
+        if x.dim() != 3 or not x.shape[1 if self.batch_first else 0]:
             order = "rows, steps" if self.batch_first else "steps, rows"
-            raise ValueError(f"input must be ({order}, {self.input_size}), not {tuple(x.shape)}")
+            raise ValueError(
+                f"input must be ({order}, {self.input_size}) with a step, not {tuple(x.shape)}"
+            )
         y, last = self._run(x.transpose(0, 1) if self.batch_first else x, states, lengths)
         return y.transpose(0, 1) if self.batch_first else y, last
 

@@ -79,7 +79,7 @@ class Filters(nn.Module):
 
 def run_each_step(cell: EachStep, x: Tensor, lengths: Tensor | None) -> Tensor:
     """Run a module over each step: x (T, B, I), lengths (B,) -> (T, B, O), zero past a row's end."""
-    if x.is_cpu:
+    if _native_may_run(x):
         return run(cell, x, lengths=lengths).y
     inside = _inside(x, lengths)
     y = cell.module(x if inside is None else torch.where(inside, x, 0))
@@ -119,7 +119,7 @@ def run_windows(
         )
     ends = None if lengths is None else check_lengths(lengths, steps, batch)
     after = None if ends is None else steps_after(module, ends)
-    if x.is_cpu and filters is not None:
+    if filters is not None and _native_may_run(x):
         inside = _inside(x, ends)
         kernel, stride, sides, dilation = _window(module)
         x = functional.pad(x if inside is None else torch.where(inside, x, 0), (0, 0, 0, 0, *sides))
@@ -188,6 +188,11 @@ def _one(value: object) -> int:
     if not isinstance(value, int):
         raise ValueError(f"over time there is one dimension, not {value}")
     return value
+
+
+def _native_may_run(x: Tensor) -> bool:
+    """Whether steps go through a cell; elsewhere that is a loop, and a module takes all steps at once."""
+    return x.is_cpu
 
 
 def _channels(module: Windowed, x: Tensor) -> int:
