@@ -14,9 +14,9 @@ from unrolled.engine.cell import Width, recording_gates
 class TopDown(Cell):
     """L layers in one step, each of which sees the one above it one step ago.
 
-    Layer l reads [y_{l-1,t}; y_{l+1,t-1}], with y_0 = x; the top layer reads y_{L-1,t} alone. It is the
-    stack with feedback between neighbours of Chung, Gulcehre, Cho & Bengio 2015 (section 3.1), without
-    their global gates. All layers are one step, so that they run in one loop.
+    Layer l reads [y_{l-1,t}; y_{l+1,t-1}], with y_0 = x; the top layer reads y_{L-1,t} alone. So
+    does the stack of Chung, Gulcehre, Cho & Bengio 2015, who connect all pairs of layers, with a gate each.
+    All layers are one step, so that they run in one loop.
 
     States: those of layer l with its number, as ``h1``, ``c1``, ``h2``, ``c2``; gates likewise.
     Output: y_L (B, H).
