@@ -137,6 +137,17 @@ class ModelSettings(Group):
         gt=0,
         description="Draw weights from N(0, scale^2), biases 0, instead of the cell's own start.",
     )
+    recurrent_start: (
+        Literal["identity", "orthogonal", "glorot", "he", "lecun", "sparse", "normal"] | None
+    ) = Field(
+        default=None, description="How recurrent weights begin, instead of the cell's own way."
+    )
+    forget_bias: float | None = Field(
+        default=None, description="Where the bias of the forget gate begins."
+    )
+    chrono: int | None = Field(
+        default=None, ge=3, description="Longest time scale of the gates at the start, in steps."
+    )
     dtype: Literal["float32", "float64"] = Field(
         default="float32", description="Number format of weights and states."
     )

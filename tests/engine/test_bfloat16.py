@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import unrolled as ur
+from unrolled import cells
 from unrolled.engine import native
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the core is not built")
@@ -124,3 +125,24 @@ def test_float64_is_left_alone_by_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y, _ = layer(x)
     assert torch.equal(y, layer(x)[0])
+
+
+@pytest.mark.parametrize("kind", ["orthogonal", "spectral", "gru-before", "esn"])
+def test_what_is_computed_of_the_weights_is_computed_in_float32(kind):
+    """No factorisation of a matrix in bfloat16 exists, and a rounded one would not be orthogonal."""
+    torch.manual_seed(0)
+    net = ur.Recurrent(cells.CELLS[kind](INPUTS, 8), num_layers=2)
+    x = torch.randn(STEPS, BATCH, INPUTS)
+    wanted, _ = net(x)
+    short = net.bfloat16()
+    y, _ = short(x.bfloat16())
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), wanted, rtol=0, atol=0.06)
+    with torch.no_grad(), ur.frozen(short):
+        torch.testing.assert_close(short(x.bfloat16())[0], y)
+
+
+def test_weights_of_another_dtype_are_declined(monkeypatch):
+    net = ur.Recurrent(cells.LSTM(INPUTS, 8))
+    with pytest.raises(ur.RunError, match="another dtype than the input"):
+        net(torch.randn(STEPS, BATCH, INPUTS).bfloat16())

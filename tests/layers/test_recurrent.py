@@ -121,3 +121,16 @@ def test_dropout_leaves_the_way_past_a_layer_alone(x):
 def test_an_unknown_connection():
     with pytest.raises(ValueError, match="connection must be one of plain, residual"):
         ur.Recurrent(cells.GRU(3, 4), connection="sparse")
+
+
+def test_both_directions_of_a_convolutional_cell_lie_side_by_side():
+    net = ur.Recurrent(cells.ConvLSTM(2, 3, (5,)), num_layers=2, bidirectional=True)
+    y, states = net(torch.randn(4, 2, 2, 5))
+    assert y.shape == (4, 2, 6, 5)
+    assert states["c"].shape == (4, 2, 3, 5)
+
+
+def test_a_cell_without_parameters_keeps_its_dtype():
+    net = ur.Recurrent(cells.EchoState(3, 10).double(), num_layers=2, bidirectional=True)
+    assert {t.dtype for t in net.buffers()} == {torch.float64}
+    assert ur.explain(net.cell).engine == "native"

@@ -1,7 +1,6 @@
 """The echo-state reservoir (Jaeger 2001); what reads it is in :mod:`unrolled.layers.echo`."""
 
 from collections.abc import Sequence
-from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -65,10 +64,6 @@ class EchoState(Cell):
         """Compute one step: x (B, I), h (B, H) -> h (B, H)."""
         new = (linear(x, self.weight_x, self.bias) + linear(h, self.weight_h)).tanh()
         return (1 - self.leak) * h + self.leak * new
-
-    def clone(self, **changes: Any) -> Self:  # noqa: ANN401
-        """Draw another reservoir by the same constructor call, but for `changes`, of this dtype."""
-        return super().clone(**changes).to(self.weight_h.device, self.weight_h.dtype)
 
 
 def _uniform(*shape: int) -> Tensor:

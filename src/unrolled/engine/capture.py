@@ -66,13 +66,15 @@ def captured(
         and not casts
     ) or any(tensor.device != x.device for tensor in [*tensors, *extras.values()]):
         return None
+    if short or casts:
+        tensors = [t.float() for t in tensors]
     if plain is None:
         constants = torch.ops.unrolled.once(program, tensors)
     else:
         constants = [tensors[named.index(name)] for name in plain]
     rows, initial = [x, *extras.values()], past.enter(cell, given)
     if short or casts:
-        rows, constants = [t.float() for t in rows], [t.float() for t in constants]
+        rows = [t.float() for t in rows]
         initial = [None if state is None else state.float() for state in initial]
     outputs = torch.ops.unrolled.loop_forward(
         program, rows, initial, constants, lengths, reverse, short or casts, []

@@ -137,8 +137,14 @@ class Cell(nn.Module):
             )
         bound.arguments.update(changes)
         cell = type(self)(*bound.args, **bound.kwargs)
-        like = next(self.parameters(), None)
-        return cell if like is None else cell.to(like.device, like.dtype)
+        like = sample_of(self)
+        return cell.to(like.device, like.dtype)
+
+
+def sample_of(module: nn.Module) -> Tensor:
+    """One of a module's parameters, or else buffers, of floating point: it tells dtype and device."""
+    tensors = (*module.parameters(), *module.buffers())
+    return next((t for t in tensors if t.is_floating_point()), torch.empty(0))
 
 
 def tensors_of(cell: Cell) -> dict[str, Tensor]:

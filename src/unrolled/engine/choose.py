@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unrolled.engine import frozen, native, past, reference
 from unrolled.engine.capture import captured
-from unrolled.engine.cell import Cell, bind
+from unrolled.engine.cell import Cell, bind, tensors_of
 from unrolled.engine.check import check_input, check_lengths, complete_extras, complete_states
 from unrolled.engine.lower import Declined
 from unrolled.engine.native import Compiled
@@ -20,6 +20,7 @@ from unrolled.engine.programs import compiled
 from unrolled.engine.reference import Outputs
 from unrolled.errors import InputError, RunError
 
+OTHER_DTYPE = "its parameters are of another dtype than the input"
 ENGINES = ("native", "reference")
 DEVICES = ("cpu", "cuda", "meta")
 """Where cells run; on meta tensors shapes alone."""
@@ -131,12 +132,13 @@ def _native(
     ahead = frozen.ready(plan, cell, parameters, x.dtype, casts) if frozen.held else None
     constants = ahead.constants if ahead else None
     if constants is None:
-        constants = plan.step.constants(cell, parameters)
+        if short and not casts:
+            _check_short(cell, parameters)
+        constants = plan.step.constants(cell, parameters, widen=short or casts)
         if any(constant.device != x.device for constant in constants):
             raise Declined("its parameters are on another device than the input")
-        if any(constant.dtype != x.dtype for constant in constants) and not casts:
-            raise Declined("its parameters are of another dtype than the input")
-        constants = [t.float() for t in constants] if short or casts else constants
+        if any(constant.dtype != x.dtype for constant in constants) and not (short or casts):
+            raise Declined(OTHER_DTYPE)
     rows, initial = [x, *extras.values()], past.enter(cell, given)
     if short or casts:
         rows = [t.float() for t in rows]
@@ -159,6 +161,12 @@ def _native(
     back, wanted = order.argsort(), len(plan.wanted)
     last = (past.arrange(state, back) for state in found[wanted:])
     return _outputs(cell, plan, [*map(leave, found[:wanted]), *last], keep, x.dtype)
+
+
+def _check_short(cell: Cell, parameters: Mapping[str, Tensor] | None) -> None:
+    named = tensors_of(cell) | dict(parameters or {})
+    if any(t.dtype != torch.bfloat16 for t in named.values() if t.is_floating_point()):
+        raise Declined(OTHER_DTYPE)
 
 
 def _outputs(
@@ -228,7 +236,7 @@ def decide(
         _check_circumstances(torch.empty(0, dtype=dtype, device=device))
         plan = compiled(cell, extras, dtype)
         if any(constant.dtype != dtype for constant in plan.step.constants(cell)):
-            raise Declined("its parameters are of another dtype than the input")
+            raise Declined(OTHER_DTYPE)
     except Declined as reason:
         return None, str(reason)
     return plan, None

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from unrolled.engine import choose, native
-from unrolled.engine.cell import Cell, bind
+from unrolled.engine.cell import Cell, bind, sample_of
 from unrolled.engine.compile import SECTIONS, build
 from unrolled.engine.cost import count, kept
 from unrolled.engine.listing import Line, Names, write
@@ -225,10 +225,10 @@ def explain_cell(
     extras: Mapping[str, int] | None = None,
 ) -> Explanation:
     """Say what becomes of a cell: see :func:`unrolled.explain`."""
-    like = next(cell.parameters(), None)
-    device = "cpu" if like is None or like.is_meta else like.device
+    like = sample_of(cell)
+    device = "cpu" if like.is_meta else like.device
     cell = bind(cell, _tensors(cell, dtype))
-    dtype = dtype or (torch.float32 if like is None else like.dtype)
+    dtype = dtype or like.dtype
     given = dict(extras or {})
     widths = {name: given.pop(name, 1) for name in cell.extra_names}
     if given:

@@ -74,9 +74,10 @@ class Frozen:
         key: Any = (plan, *map(id, sources), short, follows)
         found = self.ready.get(key)
         if found is None:
-            constants = None if follows else plan.step.constants(cell, parameters)
-            if constants is not None:
-                constants = [(t.float() if short else t).contiguous() for t in constants]
+            constants = None
+            if not follows:
+                made = plan.step.constants(cell, parameters, widen=short)
+                constants = [constant.contiguous() for constant in made]
             found = self.ready.setdefault(key, Ready(constants))
         return found
 

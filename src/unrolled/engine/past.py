@@ -21,14 +21,15 @@ def enter(cell: Cell, given: Mapping[str, Tensor]) -> list[Tensor | None]:
 def leave(cell: Cell, last: Iterable[Tensor]) -> States:
     """Undo :func:`enter`."""
     states: States = {}
+    pasts: States = {}
     for name, state in zip(cell.state_names, last, strict=True):
         depth = _depth(cell, name)
         if depth == 1:
             states[name] = state
         else:
             *older, states[name] = state.view(depth, -1, state.shape[1])
-            states[name + PAST] = torch.stack(older[::-1])
-    return states
+            pasts[name + PAST] = torch.stack(older[::-1])
+    return states | pasts
 
 
 def arrange(state: Tensor, order: Tensor) -> Tensor:

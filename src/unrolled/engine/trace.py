@@ -113,12 +113,15 @@ class Step:
         """Leaf -> the shape of what it holds."""
         return {node.attrs[0]: node.attrs[1] for node in self.graph.nodes if node.op == "once"}
 
-    def constants(self, cell: Cell, given: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+    def constants(
+        self, cell: Cell, given: Mapping[str, Tensor] | None = None, *, widen: bool = False
+    ) -> list[Tensor]:
         """Compute what the ``once`` leaves hold, autograd following.
 
         Args:
             cell: Whose parameters and buffers count.
             given: Tensors in place of some of them.
+            widen: Whether to compute in float32, whatever they are.
 
         Raises:
             ValueError: If one has not the shape it was traced with.
@@ -129,9 +132,12 @@ class Step:
         else:
             tensors = {**tensors_of(cell), **(given or {})}
             if None in self.plain:
-                values = list(self.once(*(tensors[name] for name in self.named)))
+                sources = (tensors[name] for name in self.named)
+                values = list(self.once(*(t.float() if widen else t for t in sources)))
             else:
                 values = [tensors[name] for name in self.plain if name]
+        if widen:
+            values = [value.float() for value in values]
         for matrices in self.joined:
             values.append(matrices.make(values))
         for leaf, shape in self.shapes.items():

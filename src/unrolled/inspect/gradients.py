@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.engine import choose
+from unrolled.engine.cell import sample_of
 from unrolled.errors import InputError
 from unrolled.inspect.cells import cells_of
 from unrolled.inspect.gradient_report import GradientReport, worst_of
@@ -196,8 +197,7 @@ class _Check:
         reasons = []
         with choose.engine("native"):
             for _, cell in cells:
-                like = next(cell.parameters(), None)
-                device = "cpu" if like is None else like.device
+                device = sample_of(cell).device
                 widths = {name: self.subject.widths.get(name, 1) for name in cell.extra_names}
                 _, reason = choose.decide(cell, widths, torch.float64, device)
                 if reason:

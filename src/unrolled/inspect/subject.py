@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.engine import Cell, run
+from unrolled.engine.cell import sample_of
 from unrolled.engine.check import PAST, shape_of
 from unrolled.errors import InputError
 from unrolled.layers import Recurrent
@@ -77,8 +78,7 @@ def subject_of(
 
 
 def _leaf(module: nn.Module, *shape: int) -> Tensor:
-    like = next(module.parameters(), torch.empty(0))
-    return torch.randn(shape, dtype=torch.float64).to(like.device).requires_grad_()
+    return torch.randn(shape, dtype=torch.float64).to(sample_of(module).device).requires_grad_()
 
 
 def _extras(

@@ -2,11 +2,14 @@
 
 from itertools import chain, repeat
 
+from torch import nn
+
 from unrolled.cells import make_cell
+from unrolled.cells.start import chrono_start, forget_bias_start, start_weights
 from unrolled.engine import Cell
 from unrolled.errors import InputError
 from unrolled.layers.recurrent import Recurrent
-from unrolled.layers.regularise import RecurrentDropout, WeightDropout, Zoneout
+from unrolled.layers.regularise import RecurrentDropout, WeightDropout, Wrapped, Zoneout
 from unrolled.settings import ModelSettings
 
 
@@ -22,7 +25,7 @@ def make_net(model: ModelSettings, input_size: int) -> Recurrent:
     """
     try:
         cell = _noisy(make_cell(model, input_size), model)
-        return Recurrent(
+        net = Recurrent(
             cell,
             num_layers=model.layers,
             bidirectional=model.bidirectional,
@@ -31,8 +34,23 @@ def make_net(model: ModelSettings, input_size: int) -> Recurrent:
             connection=model.connection,
             learned_states=model.learned_states,
         )
+        for each in net.cells:
+            _begin(each, model)
+        return net
     except ValueError as error:
         raise error if isinstance(error, InputError) else InputError(str(error)) from None
+
+
+def _begin(cell: nn.Module, model: ModelSettings) -> None:
+    while isinstance(cell, Wrapped):
+        cell = cell.cell
+    assert isinstance(cell, Cell)
+    if model.recurrent_start is not None:
+        start_weights(cell, "recurrent", model.recurrent_start)
+    if model.chrono is not None:
+        chrono_start(cell, model.chrono)
+    if model.forget_bias is not None:
+        forget_bias_start(cell, model.forget_bias)
 
 
 def _noisy(cell: Cell, model: ModelSettings) -> Cell:

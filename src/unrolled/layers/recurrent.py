@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.engine import Cell, States, run
+from unrolled.engine.cell import sample_of
 from unrolled.engine.check import shape_of
 from unrolled.layers.packed import unpack
 from unrolled.layers.stack import Carry, run_stack
@@ -79,7 +80,7 @@ class Recurrent(nn.Module):
                 below = cell.input_size + layer * width
             cells.append(cell.clone(input_size=below))
         self.cells = nn.ModuleList(cells)
-        like = next(cell.parameters(), torch.empty(0))
+        like = sample_of(cell)
         if connection == "highway":
             carry = (Carry(width).to(like.device, like.dtype) for _ in range(num_layers - 1))
             self.carry = nn.ModuleList(carry)

@@ -107,5 +107,5 @@ def _stacked(values: Sequence[Tensor]) -> Tensor:
 
 
 def _joined(outputs: Sequence[Outputs]) -> Tensor:
-    """Put the outputs of both directions side by side."""
-    return outputs[0].y if len(outputs) == 1 else torch.cat([output.y for output in outputs], -1)
+    """Put the outputs (T, B, n, ...) of both directions side by side."""
+    return outputs[0].y if len(outputs) == 1 else torch.cat([output.y for output in outputs], 2)
