@@ -9,7 +9,7 @@ from unrolled.engine import Cell
 
 
 class IndRNN(Cell):
-    """h_t = phi(W_x x_t + u h_{t-1} + b), u a vector: each unit sees itself alone (section 3). State: h (B, H).
+    """h_t = phi(W_x x_t + u h_{t-1} + b), u a vector: each unit sees itself alone. State: h (B, H).
 
     u begins in U(0, 1); with ReLU the paper holds it below 2^(1 / T), which :meth:`clamp_` does.
 
