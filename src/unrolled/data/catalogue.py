@@ -46,6 +46,8 @@ class Entry:
     page: str
     bytes: int
     encoding: str = "utf-8"
+    label: str = ""
+    """Where each file holds the texts of one label, one a line: what of its name the label is."""
     files: tuple[DataFile, ...] = ()
 
     def where(self) -> Where:
@@ -72,7 +74,7 @@ def list_entries() -> tuple[Entry, ...]:
             task=builtin.task,
             licence=builtin.licence,
             page=builtin.page,
-            bytes=len(builtin.text().encode()),
+            bytes=len(builtin.text().encode()) if builtin.text else 0,
         )
         for name, builtin in BUILTINS.items()
     ]

@@ -1,17 +1,18 @@
-"""Labelled texts from TSV and CSV files, and plain texts, one a line."""
+"""Labelled texts from files of many formats, and plain texts, one a line."""
 
-import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
+from unrolled.data import labelled
+from unrolled.data.labelled import COLUMNS, Row
 from unrolled.data.read import Piece, find_pieces
 from unrolled.errors import InputError
 
-LONGEST_FIELD = 1 << 30  # characters; the csv module's own limit is 131,072
-
-COLUMNS = ("text", "label")
+TABLES = (".tsv", ".csv")
+JSON = (".jsonl", ".ndjson", ".json")
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,9 @@ class Table:
     texts: list[str]
     labels: list[str]
     where: list[str]
-    """"file:line", lines counted from 1."""
+    """"file:line", lines counted from 1; the file where it is one text."""
+    phrases: list[tuple[tuple[str, str], ...]] = field(default_factory=list)
+    """Of each row that is a tree, all phrases with their labels; else nothing."""
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -29,21 +32,50 @@ class Table:
 
 
 def read_table(sources: Sequence[str], encoding: str = "utf-8") -> Table:
-    """Read the columns ``text`` and ``label`` of TSV and CSV files; other columns are passed over.
+    """Read labelled texts.
 
-    A ``.tsv`` has one row a line and no quoting; a ``.csv`` has commas and may quote fields with
-    ``"``; of other files the header tells. A ``.gz`` of either is read as it is.
+    ==========================  ================================================================
+    what                        how it is known
+    ==========================  ================================================================
+    TSV, CSV                    ``.tsv`` (no quoting), ``.csv`` (commas, ``"`` quotes); of other
+                                files the header tells. A header names the columns, ``text`` and
+                                ``label`` among them; others are passed over
+    JSON Lines                  ``.jsonl``, or it begins with ``{``: an object a line with
+                                ``text`` and ``label``
+    fastText                    lines begin with ``__label__NAME``
+    trees                       lines as ``(3 (2 It) (4 shines))``: a label for every phrase
+    a folder per label          a directory with nothing but directories, named by label, of
+                                text files, each one text
+    a file per label            of the data sets that have it so (``names``, ``mr_polarity``)
+    ==========================  ================================================================
+
+    A ``.gz`` of any of them is read as it is.
 
     Args:
         sources: Files, directories, ``"-"`` or data sets, see :func:`unrolled.data.open_text`.
         encoding: Encoding of the files; a byte order mark is passed over.
 
     Raises:
-        InputError: If a file is missing, unreadable or has no rows, or a row is not as the header says.
+        InputError: If a file is missing, unreadable or has no rows, or a row is not as its format says.
     """
     table = Table([], [], [])
-    for piece in find_pieces(sources, encoding):
-        _read(piece, table)
+    if list(sources).count("-") > 1 or not sources:
+        find_pieces(sources, encoding)  # which says what is wrong
+    for source in sources:
+        folders = _label_folders(Path(source))
+        if folders:
+            rows = (row for folder in folders for row in _folder(folder, encoding))
+            _take(source, rows, table)
+            continue
+        label = _label_of_file(source)
+        for piece in find_pieces([source], encoding):
+            text = _text(piece)
+            if label and piece.path:
+                found = label.fullmatch(piece.path.name.removesuffix(".gz"))
+                rows = labelled.lines(piece.name, text, found[1] if found else piece.path.stem)
+            else:
+                rows = _rows(piece.name, text)
+            _take(piece.name, rows, table)
     return table
 
 
@@ -61,62 +93,59 @@ def read_lines(sources: Sequence[str], encoding: str = "utf-8") -> list[str]:
     return texts
 
 
-def _read(piece: Piece, table: Table) -> None:
-    text = _text(piece)
-    csv.field_size_limit(LONGEST_FIELD)
-    if _has_tabs(piece.name, text):
-        reader = csv.reader(StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    places = (0, 0)
+def _take(name: str, rows: Iterator[Row], table: Table) -> None:
     before = len(table)
-    line = 1
-    try:
-        for row in reader:
-            where, line = f"{piece.name}:{line}", reader.line_num + 1
-            if not row:
-                continue
-            if header is None:
-                header = [name.strip().lower() for name in row]
-                places = _places(header, where)
-                continue
-            if len(row) != len(header):
-                raise InputError(
-                    f"{where} has {len(row)} fields, but the header names {len(header)} "
-                    f"({', '.join(header)})"
-                )
-            content, label = (row[place] for place in places)
-            for column, value in zip(COLUMNS, (content, label), strict=True):
-                if not value.strip():
-                    raise InputError(f"{where} has an empty {column}; fill it in or remove the row")
-            table.texts.append(content)
-            table.labels.append(label.strip())
-            table.where.append(where)
-    except csv.Error as error:
-        raise InputError(f"{piece.name}:{line} is not well-formed CSV: {error}") from None
+    for row in rows:
+        for column, value in zip(COLUMNS, (row.text, row.label), strict=True):
+            if not value.strip():
+                raise InputError(f"{row.where} has an empty {column}; fill it in or remove the row")
+        table.texts.append(row.text)
+        table.labels.append(row.label)
+        table.where.append(row.where)
+        table.phrases.append(row.phrases)
     if len(table) == before:
         raise InputError(
-            f"{piece.name} holds no rows; it needs a header that names text and label, and rows below"
+            f"{name} holds no rows; it needs a header that names text and label, and rows below"
         )
 
 
-def _places(header: list[str], where: str) -> tuple[int, int]:
-    for column in COLUMNS:
-        if header.count(column) != 1:
-            found = "twice" if column in header else "not at all"
-            raise InputError(
-                f"{where} must name the columns, text and label among them; it names "
-                f"{column} {found}: {', '.join(header)[:100]}"
-            )
-    return header.index("text"), header.index("label")
-
-
-def _has_tabs(name: str, text: str) -> bool:
+def _rows(name: str, text: str) -> Iterator[Row]:
     suffix = Path(name.removesuffix(".gz")).suffix.lower()
-    if suffix in (".tsv", ".csv"):
-        return suffix == ".tsv"
-    return "\t" in text[: text.find("\n") + 1]
+    if suffix in TABLES:
+        return labelled.delimited(name, text, tabs=suffix == ".tsv")
+    match "json_lines" if suffix in JSON else labelled.looks_like(text):
+        case "json_lines":
+            return labelled.json_lines(name, text)
+        case "fasttext":
+            return labelled.fasttext(name, text)
+        case "trees":
+            return labelled.trees(name, text)
+    return labelled.delimited(name, text, tabs="\t" in text[: text.find("\n") + 1])
+
+
+def _label_folders(path: Path) -> list[Path]:
+    """Give the folders of a folder per label; nothing if `path` is none."""
+    if not path.is_dir():
+        return []
+    inside = [one for one in sorted(path.iterdir()) if not one.name.startswith(".")]
+    if not inside or not all(one.is_dir() for one in inside):
+        return []
+    files = (file for one in inside for file in one.rglob("*") if file.is_file())
+    tables = any(Path(f.name.removesuffix(".gz")).suffix.lower() in (*TABLES, *JSON) for f in files)
+    return [] if tables else inside
+
+
+def _folder(folder: Path, encoding: str) -> Iterator[Row]:
+    for piece in find_pieces([str(folder)], encoding):
+        yield Row(_text(piece).strip(), folder.name, piece.name)
+
+
+def _label_of_file(source: str) -> re.Pattern[str] | None:
+    """Give how a data set's files name their label; ``None`` where they do not."""
+    from unrolled.data import catalogue
+
+    entry = None if Path(source).exists() else catalogue.find(source)
+    return re.compile(entry.label) if entry and entry.label else None
 
 
 def _text(piece: Piece) -> str:
