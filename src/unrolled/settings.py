@@ -46,6 +46,48 @@ Probabilities = Annotated[
 ]
 
 
+def _names(value: object) -> object:
+    """Read "OT, HUFL" as two names."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+
+
+def _options(value: object) -> object:
+    """Read "leak=0.7, distances=[1, 4]" as a table of TOML."""
+    if isinstance(value, str):
+        try:
+            return tomllib.loads(f"options = {{{value}}}")["options"]
+        except tomllib.TOMLDecodeError:
+            raise ValueError("write name=value, several with commas, as in leak=0.7") from None
+    return value
+
+
+Options = Annotated[dict[str, Any], BeforeValidator(_options)]
+
+
+Widths = Annotated[
+    tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), BeforeValidator(_numbers)
+]
+
+
+def _merged(value: object) -> object:
+    """Read "negative=0,1; positive=3,4" as a table: new label -> old ones."""
+    if isinstance(value, str):
+        pairs = (part.partition("=") for part in value.split(";") if part.strip())
+        return {new.strip(): _names(old) for new, _, old in pairs}
+    return value
+
+
+Merged = Annotated[dict[str, Names], BeforeValidator(_merged)]
+
+
+Dense = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_numbers)]
+
+
 class Group(BaseModel):
     """One table of a recipe and one panel of `unrolled train --help`."""
 
@@ -77,10 +119,55 @@ class DataSettings(Group):
         default=(0.9, 0.05, 0.05),
         description="Fractions for training, validation and test, e.g. 0.9,0.05,0.05.",
     )
+    validation: Names = Field(
+        default=(), description="classify: data for validation, instead of a part of DATA."
+    )
+    test: Names = Field(
+        default=(), description="classify: data for the test, instead of a part of DATA."
+    )
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        description="classify: cross-validation; the test part is one of so many.",
+    )
+    fold: int = Field(default=0, ge=0, description="Which of the folds is the test part, from 0.")
     encoding: str = Field(default="utf-8", description="Encoding of text files.")
+    lowercase: bool = Field(default=False, description="classify: read texts in lower case.")
+    phrases: bool = Field(
+        default=False, description="classify: of trees, learn from every phrase that has a label."
+    )
+    merge: Merged = Field(
+        default={},
+        description="classify: new labels from old, e.g. negative=0,1; positive=3,4. Others go.",
+    )
+    length: int | None = Field(
+        default=None,
+        ge=1,
+        description="Steps of what is made: a sequence of adding or copying, all of mackey-glass.",
+    )
+    columns: Names = Field(default=(), description="Columns of a CSV file to read (default: all).")
+    horizon: int = Field(default=1, ge=1, description="How many steps ahead to forecast.")
+    recursive: bool = Field(
+        default=False,
+        description="Forecast by single steps, each read as the next input, instead of at once.",
+    )
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is a validation split."""
+        return bool(self.validation) or self.split[1] > 0
+
+    @property
+    def tests(self) -> bool:
+        """Whether there is a test split."""
+        return bool(self.test or self.folds) or self.split[2] > 0
 
     @model_validator(mode="after")
     def _check_split(self) -> Self:
+        if self.folds and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} must be below folds {self.folds}: they count from 0")
+        if self.folds and self.test:
+            raise ValueError("give folds or test, not both: a fold is the test part")
         if (
             any(part < 0 for part in self.split)
             or abs(sum(self.split) - 1) > 1e-6
@@ -97,6 +184,9 @@ class ModelSettings(Group):
 
     cell: str = Field(
         default="lstm", description="rnn, lstm, gru, or your own as module:Class or path.py:Class."
+    )
+    cell_options: Options = Field(
+        default={}, description="Further arguments of the cell, e.g. leak=0.7, spectral_radius=1.0."
     )
     nonlinearity: Literal["tanh", "relu", "sigmoid"] = Field(
         default="tanh", description="Activation of the rnn cell."
@@ -147,6 +237,12 @@ class ModelSettings(Group):
     )
     chrono: int | None = Field(
         default=None, ge=3, description="Longest time scale of the gates at the start, in steps."
+    )
+    ridge: float = Field(
+        default=1e-8, ge=0, description="esn: shrinks the read-out that is fitted in closed form."
+    )
+    washout: int = Field(
+        default=100, ge=0, description="esn: steps at the start that are not learned from."
     )
     dtype: Literal["float32", "float64"] = Field(
         default="float32", description="Number format of weights and states."
@@ -230,6 +326,126 @@ class TrainingSettings(Group):
     device: str = Field(default="cpu", description="cpu or cuda.")
 
 
+class AutoencoderSettings(Group):
+    """Autoencoder: its layers, what it is asked for, and how it is trained layer by layer."""
+
+    widths: Widths = Field(
+        default=(128, 64, 8), description="Units of the encoder's layers, the code's last."
+    )
+    activation: str = Field(default="elu", description="Of the hidden layers, by its name.")
+    code: str = Field(
+        default="identity", description="Activation of the code; identity leaves it linear."
+    )
+    output: Literal["sigmoid", "linear"] = Field(
+        default="sigmoid", description="What the reconstruction comes out of."
+    )
+    error: Literal["squared", "cross-entropy"] = Field(
+        default="squared", description="What is made small: the sum over a picture's numbers."
+    )
+    tied_decoder: bool = Field(
+        default=False, description="Decode with the encoder's weights, transposed."
+    )
+    sparse_units: float = Field(
+        default=0.0, ge=0, description="Penalty on the absolute values of hidden units (L1)."
+    )
+    sparse_weights: float = Field(
+        default=0.0, ge=0, description="Penalty on the absolute values of weights (L1)."
+    )
+    kl: float = Field(
+        default=0.0,
+        ge=0,
+        description="Penalty on the divergence between a unit's mean over a batch and --kl-target.",
+    )
+    kl_target: float = Field(
+        default=0.05, gt=0, lt=1, description="How active a sigmoid unit should be on average."
+    )
+    contraction: float = Field(
+        default=0.0, ge=0, description="Penalty on the derivatives of the units by their input."
+    )
+    mask_noise: float = Field(
+        default=0.0, ge=0, lt=1, description="Denoising: share of the input that is set to 0."
+    )
+    salt_noise: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Denoising: share of the input set to 0 or 1 at random.",
+    )
+    gaussian_noise: float = Field(
+        default=0.0,
+        ge=0,
+        description="Denoising: standard deviation of what is added to the input.",
+    )
+    layer_steps: int = Field(
+        default=0,
+        ge=0,
+        description="First so many updates for each layer alone, from the first on; part of --steps.",
+    )
+    row_by_row: bool = Field(
+        default=False,
+        description="Read a picture as a sequence of rows, with --cell, and write it with another.",
+    )
+    labelled: int | None = Field(
+        default=None, ge=2, description="few-labels: how many labelled pictures there are."
+    )
+    freeze: bool = Field(
+        default=False, description="few-labels: train the classifier alone, on top of the code."
+    )
+
+
+class PictureSettings(Group):
+    """Pictures: their size, and how they are varied while training."""
+
+    size: int | None = Field(
+        default=None, ge=1, description="Scale pictures to so many pixels a side."
+    )
+    unreadable: Literal["stop", "skip"] = Field(
+        default="stop", description="What to do at a file of a folder that is no picture."
+    )
+    shift: float = Field(default=0.0, ge=0, description="Shift by up to so many pixels.")
+    rotate: float = Field(default=0.0, ge=0, le=180, description="Rotate by up to so many degrees.")
+    scale: float = Field(
+        default=0.0, ge=0, lt=1, description="Scale each side by a factor within 1 +- this."
+    )
+    noise: float = Field(
+        default=0.0, ge=0, description="Standard deviation of noise, where white is 1."
+    )
+
+
+class ClassifierSettings(Group):
+    """Classifier: which kind, and what a convolutional one is made of."""
+
+    model: Literal["rnn", "cnn", "bag", "mlp"] | None = Field(
+        default=None,
+        description="What labels are read out of (default: rnn for texts, cnn for pictures).",
+    )
+    scan: Literal["rows", "pixels"] = Field(
+        default="rows", description="What an rnn reads of a picture at a step."
+    )
+    filters: int = Field(
+        default=100, ge=1, description="Text cnn: filters of each width and pooling."
+    )
+    filter_widths: Widths = Field(
+        default=(3, 4, 5), description="Text cnn: how many words filters span, e.g. 2,3,4,5."
+    )
+    pooling: Literal["max", "k-max", "mean"] = Field(
+        default="max", description="Text cnn: what is kept of a filter's answers to a text."
+    )
+    k: int = Field(default=2, ge=1, description="Text cnn: how many answers k-max keeps.")
+    channels: int = Field(
+        default=1,
+        ge=1,
+        le=2,
+        description="Text cnn: with 2, filters read fixed vectors beside learned ones.",
+    )
+    dense: Dense = Field(
+        default=(), description="cnn, bag: widths of hidden layers before the read-out."
+    )
+    ngrams: int = Field(
+        default=1, ge=1, description="bag, mlp: count sequences of up to so many symbols."
+    )
+
+
 class Target(Group):
     """What a recipe must reach."""
 
@@ -247,6 +463,9 @@ class Settings(Group):
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
+    autoencoder: AutoencoderSettings = AutoencoderSettings()
+    pictures: PictureSettings = PictureSettings()
+    classifier: ClassifierSettings = ClassifierSettings()
     target: Target | None = None
 
     @classmethod
@@ -328,6 +547,9 @@ GROUPS: dict[str, type[Group]] = {
     "data": DataSettings,
     "model": ModelSettings,
     "training": TrainingSettings,
+    "autoencoder": AutoencoderSettings,
+    "pictures": PictureSettings,
+    "classifier": ClassifierSettings,
 }
 
 

@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 from types import ModuleType
 
+from unrolled.cells.convolutional import ConvGRU, ConvLSTM
 from unrolled.cells.echo import EchoState
 from unrolled.cells.elman import IRNN, Elman, PreActivation
 from unrolled.cells.feedback import Jordan
@@ -70,6 +71,9 @@ CELLS: dict[str, type[Cell]] = {
 }
 """Cells that are built from ``(input_size, hidden_size)``, by name."""
 
+GRIDS: dict[str, type[Cell]] = {"convlstm": ConvLSTM, "convgru": ConvGRU}
+"""Cells over a grid, whose ``shape`` the data gives, by name."""
+
 
 def resolve(name: str) -> type[Cell]:
     """Find a cell's class.
@@ -80,11 +84,11 @@ def resolve(name: str) -> type[Cell]:
     Raises:
         InputError: If there is no such name, module, file or class, or it is not a ``Cell``.
     """
-    if name in CELLS:
-        return CELLS[name]
+    if found := CELLS.get(name) or GRIDS.get(name):
+        return found
     module_name, colon, class_name = name.rpartition(":")
     if not colon or not module_name or not class_name:
-        known = ", ".join(CELLS)
+        known = ", ".join([*CELLS, *GRIDS])
         raise InputError(
             f"no cell {name!r}; give one of {known}, or your own as module:Class or path.py:Class"
         )
@@ -101,16 +105,18 @@ def make_cell(model: ModelSettings, input_size: int) -> Cell:
     """Build the first layer's cell as the settings say.
 
     Raises:
-        InputError: If the class cannot be built from ``(input_size, hidden_size)``.
+        InputError: If the class cannot be built from ``(input_size, hidden_size)`` and the options.
     """
-    cell_class = resolve(model.cell)
+    cell_class, options = resolve(model.cell), dict(model.cell_options)
     if cell_class is Elman:
-        return Elman(input_size, model.hidden, model.nonlinearity)
+        options = {"nonlinearity": model.nonlinearity, **options}
     try:
-        return cell_class(input_size, model.hidden)
-    except TypeError as error:
+        return cell_class(input_size, model.hidden, **options)
+    except (TypeError, ValueError) as error:
+        given = "".join(f", {name}={value}" for name, value in options.items())
         raise InputError(
-            f"cell {model.cell} cannot be built as {cell_class.__name__}(input_size, hidden_size): {error}"
+            f"cell {model.cell} cannot be built as "
+            f"{cell_class.__name__}(input_size, hidden_size{given}): {error}"
         ) from None
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Builtin:
-    """A text that is always at hand, and the facts about it that the catalogue lists."""
+    """What is always at hand, and the facts about it that the catalogue lists."""
 
     what: str
     task: str
     licence: str
     page: str
-    text: Callable[[], str]
+    text: Callable[[], str] | None = None
+    """Gives the text; ``None`` where the task makes numbers or sequences instead."""
 
 
 def english() -> str:
@@ -33,5 +34,41 @@ BUILTINS = {
         page="https://docs.python.org/3/license.html",
         text=english,
     ),
+    "digits": Builtin(
+        what="1,797 handwritten digits of 8 x 8 pixels, from scikit-learn",
+        task="classify, reconstruct",
+        licence="BSD-3-Clause (scikit-learn), CC BY 4.0 (the digits)",
+        page="https://archive.ics.uci.edu/dataset/80",
+    ),
+    "python-tokens": Builtin(
+        what="Sources of Python's own library, each character with the type of its token",
+        task="tag",
+        licence="Python Software Foundation License 2",
+        page="https://docs.python.org/3/library/tokenize.html",
+    ),
+    "copying": Builtin(
+        what="The copying memory problem: ten symbols to give back after a long pause",
+        task="tag",
+        licence="made as it is read",
+        page="https://arxiv.org/abs/1511.06464",
+    ),
+    "adding": Builtin(
+        what="The adding problem: the sum of the two numbers that are marked in a sequence",
+        task="forecast",
+        licence="made as it is read",
+        page="https://arxiv.org/abs/1504.00941",
+    ),
+    "mackey-glass": Builtin(
+        what="The Mackey-Glass equation, a chaotic series with a delay of 17",
+        task="forecast",
+        licence="made as it is read",
+        page="http://www.scholarpedia.org/article/Mackey-Glass_equation",
+    ),
+    "moving-digits": Builtin(
+        what="Films of two digits of scikit-learn's that move and bounce",
+        task="forecast",
+        licence="BSD-3-Clause (scikit-learn), CC BY 4.0 (the digits)",
+        page="https://archive.ics.uci.edu/dataset/80",
+    ),
 }
-"""Name -> text."""
+"""Name -> what it is."""

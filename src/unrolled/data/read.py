@@ -253,8 +253,10 @@ def _give_up(error: OSError) -> None:
 
 def _named(source: str, coding: tuple[str, str]) -> list[Piece]:
     encoding, errors = coding
-    if source in BUILTINS:
-        return [Piece(source, None, "utf-8", errors, BUILTINS[source].text().encode())]
+    if builtin := BUILTINS.get(source):
+        if builtin.text is None:
+            raise InputError(f"{source} is no text; it is for `unrolled train {builtin.task}`")
+        return [Piece(source, None, "utf-8", errors, builtin.text().encode())]
     from unrolled.data import catalogue
 
     entry = catalogue.find(source)

@@ -51,8 +51,8 @@ class Task(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    criterion: ClassVar[Criterion]
-    headline: ClassVar[str]
+    criterion: Criterion
+    headline: str
     """The metric people read; one of those :meth:`validate` gives."""
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Table -> field -> value, for the settings nobody gave."""
@@ -114,6 +114,15 @@ class Task(ABC):
         `carry` is empty at step 0. `model` must be used by calling it, as it may be wrapped.
         """
 
+    @property
+    def closed_form(self) -> bool:
+        """Whether :meth:`fit` finds the weights at once, so that there is one update and no gradient."""
+        return False
+
+    def fit(self, model: nn.Module) -> float:
+        """Fit a model in closed form; give the loss that is left."""
+        raise NotImplementedError
+
     def chain(self, model: nn.Module) -> Chain:
         """Give the model as the core can train it whole; its weights move side by side.
 
@@ -151,6 +160,10 @@ class Task(ABC):
     def show(self, model: nn.Module, step: int) -> str:
         """Give what a person looks at while the model learns: a text sample, a few predictions."""
 
+    def drawings(self, model: nn.Module) -> dict[str, bytes]:
+        """Give what people would rather look at than read: name of a file -> PNG."""
+        return {}
+
     @abstractmethod
     def evaluate(self, model: nn.Module, sources: Sequence[str]) -> dict[str, Any]:
         """Judge the model and the baselines on other data."""
@@ -163,6 +176,9 @@ class Task(ABC):
 TASKS: dict[str, str] = {
     "generate": "unrolled.tasks.generate:Generate",
     "classify": "unrolled.tasks.classify:Classify",
+    "forecast": "unrolled.tasks.forecast:Forecast",
+    "reconstruct": "unrolled.tasks.reconstruct:Reconstruct",
+    "few-labels": "unrolled.tasks.few_labels:FewLabels",
 }
 """The registry: name -> where the class lies, so that naming a task imports only that one."""
 

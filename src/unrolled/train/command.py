@@ -23,7 +23,10 @@ def register(app: typer.Typer) -> None:
 def _train(
     what: Annotated[
         str,
-        typer.Argument(metavar="TASK|RECIPE.toml", help="A task (generate, classify) or a recipe."),
+        typer.Argument(
+            metavar="TASK|RECIPE.toml",
+            help="A task (generate, classify, tag, forecast) or a recipe.",
+        ),
     ],
     data: Annotated[
         list[str] | None,

@@ -98,7 +98,7 @@ class Loop:
         except Declined as reason:
             self.whole = reason
         self.parallel: nn.Module = self.model
-        if group.world > 1:
+        if group.world > 1 and not task.closed_form:
             self.parallel = DistributedDataParallel(self.model)
 
     def run(self, log: Log | None, callbacks: Sequence[Callback]) -> None:
@@ -154,7 +154,7 @@ class Loop:
 
     def _train(self, stop: Stop, units: int) -> None:
         training, position = self.training, self.position
-        validates = self.settings.data.split[1] > 0
+        validates = self.settings.data.validates
         evaluate_every = training.evaluate_every or self.steps
         sample_every = training.sample_every or evaluate_every
         checkpoint_every = training.checkpoint_every or evaluate_every
@@ -184,7 +184,9 @@ class Loop:
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         batch = self.task.batch(step, self.rows)
-        if isinstance(self.whole, WholeStep):
+        if self.task.closed_form:
+            value, norm, carry, wishes = self.task.fit(self.model), None, {}, 0.0
+        elif isinstance(self.whole, WholeStep):
             value, norm, carry = self.whole.gradients(self.task, batch, self.carry)
             wishes = float(stop.requested)
         else:
@@ -202,7 +204,7 @@ class Loop:
         else:
             self.optimizer.step()
         self.carry = {name: state.detach() for name, state in carry.items()}
-        past = training.smoothing
+        past = 0.0 if self.task.closed_form else training.smoothing
         position.smoothed_loss = past * position.smoothed_loss + (1 - past) * value
         position.loss, position.step = value, step + 1
         self.busy += time.perf_counter() - began

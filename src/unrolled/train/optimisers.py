@@ -95,6 +95,8 @@ def make_optimizer(
     """
     check_optimizer(training)
     kind = training.optimizer
+    # In a group, as torch refuses no parameters at all, which is what a model in closed form has.
+    group = [{"params": list(parameters)}]
     rates: dict[str, Any] = {
         "lr": training.lr or DEFAULT_RATES[kind],
         "weight_decay": training.weight_decay,
@@ -102,23 +104,23 @@ def make_optimizer(
     eps: dict[str, Any] = {} if training.epsilon is None else {"eps": training.epsilon}
     match kind:
         case "sgd":
-            return optim.SGD(parameters, **rates)
+            return optim.SGD(group, **rates)
         case "momentum":
-            return optim.SGD(parameters, momentum=training.momentum, **rates)
+            return optim.SGD(group, momentum=training.momentum, **rates)
         case "nesterov":
-            return optim.SGD(parameters, momentum=training.momentum, nesterov=True, **rates)
+            return optim.SGD(group, momentum=training.momentum, nesterov=True, **rates)
         case "adagrad" if training.epsilon_inside:
-            return AdagradInside(parameters, **rates, **eps)
+            return AdagradInside(group, **rates, **eps)
         case "adagrad":
-            return optim.Adagrad(parameters, **rates, **eps)
+            return optim.Adagrad(group, **rates, **eps)
         case "rmsprop":
-            return optim.RMSprop(parameters, **rates, **eps)
+            return optim.RMSprop(group, **rates, **eps)
         case "adadelta":
-            return optim.Adadelta(parameters, **rates, **eps)
+            return optim.Adadelta(group, **rates, **eps)
         case "adam":
-            return optim.Adam(parameters, **rates, **eps)
+            return optim.Adam(group, **rates, **eps)
         case "adamw":
-            return optim.AdamW(parameters, **rates, **eps)
+            return optim.AdamW(group, **rates, **eps)
 
 
 def clip(

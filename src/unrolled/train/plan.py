@@ -17,6 +17,8 @@ from unrolled.train.schedules import check_schedule
 
 FREE = {
     "source",
+    "validation",
+    "test",
     "steps",
     "epochs",
     "sample_every",
@@ -124,6 +126,8 @@ def complete(settings: Settings, task: Task) -> Settings:
     steps = training.steps
     if training.epochs is not None:
         steps = max(1, math.ceil(training.epochs * task.steps_per_epoch))
+    if task.closed_form:
+        steps = 1
     if steps is None:
         raise InputError("say how long to train: --steps or --epochs")
     evaluate_every = training.evaluate_every or max(1, steps // 20)

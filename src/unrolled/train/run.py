@@ -228,7 +228,12 @@ def _finish(loop: Loop, group: Group) -> dict[str, Any]:
                 loop.settings, loop.task, loop.model, loop.position, loop.seconds
             )
 
-    return group.decide(judge)
+    metrics = group.decide(judge)
+    if group.leads:
+        with torch.no_grad():
+            for name, image in loop.task.drawings(loop.model).items():
+                files.write(loop.directory.path / name, image, durable=False)
+    return metrics
 
 
 @contextmanager

@@ -1,0 +1,179 @@
+"""Music of several notes at once: lists of MIDI notes in JSON, as the JSB chorales have them."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from unrolled.data.read import Piece, find_pieces
+from unrolled.data.sequences import Sequences, Source, Split, drawn
+from unrolled.errors import InputError
+from unrolled.settings import Settings
+
+LOWEST, KEYS = 21, 88
+"""The lowest key of a piano, A0, as a MIDI note; and the number of keys."""
+PARTS: dict[Split, str] = {"training": "train", "validation": "valid", "test": "test"}
+"""What the file calls the splits: it has its own."""
+
+
+def read_music(piece: Piece) -> dict[str, list[np.ndarray]]:
+    """Read music: part of the file -> its pieces, each 0 or 1 for 88 keys, (T, 88).
+
+    A file is ``{"train": [piece, ...], "valid": ..., "test": ...}``, a piece a list of steps, a step the
+    list of the MIDI notes that sound, 21 ... 108.
+
+    Raises:
+        InputError: If the file is not so.
+    """
+    try:
+        parts = json.loads(piece.text())
+    except ValueError as error:
+        raise InputError(f"{piece.name} is not JSON: {error}") from None
+    if not isinstance(parts, dict) or not all(isinstance(part, list) for part in parts.values()):
+        raise InputError(f"{piece.name} must be an object of lists of pieces: train, valid, test")
+    return {
+        name: [_roll(steps, f"{piece.name}: piece {n} of {name}") for n, steps in enumerate(part)]
+        for name, part in parts.items()
+    }
+
+
+def _roll(steps: Any, where: str) -> np.ndarray:  # noqa: ANN401 - whatever the JSON holds
+    if not isinstance(steps, list):
+        raise InputError(f"{where} is not a list of steps")
+    roll = np.zeros((len(steps), KEYS))
+    for t, notes in enumerate(steps):
+        for note in notes if isinstance(notes, list) else [notes]:
+            if not isinstance(note, int) or not 0 <= note - LOWEST < KEYS:
+                raise InputError(
+                    f"{where}, step {t}: {note!r} is not a MIDI note from {LOWEST} to {LOWEST + KEYS - 1}"
+                )
+            roll[t, note - LOWEST] = 1
+    return roll
+
+
+class Music(Source):
+    """Pieces of music: at each step which of 88 keys sound at the next.
+
+    Args:
+        settings: ``training`` counts; the file has its own splits.
+        pieces: Split -> rolls (T, 88); ``None`` if restored.
+    """
+
+    kind = "music"
+    metric = "nats_per_step"
+    binary = True
+    inputs = outputs = KEYS
+
+    def __init__(
+        self, settings: Settings, pieces: Mapping[Split, list[np.ndarray]] | None = None
+    ) -> None:
+        self.settings = settings
+        self.pieces = pieces or {}
+
+    @classmethod
+    def prepare(cls, settings: Settings) -> Self:
+        """Read the file; pieces of fewer than two steps are passed over."""
+        piece = _one(settings.data.source, settings.data.encoding)
+        parts = read_music(piece)
+        pieces: dict[Split, list[np.ndarray]] = {}
+        for split, name in PARTS.items():
+            pieces[split] = [roll for roll in parts.get(name, []) if len(roll) > 1]
+            if not pieces[split]:
+                raise InputError(f"{piece.name} has no pieces of two steps or more in {name!r}")
+        return cls(settings, pieces)
+
+    @classmethod
+    def restore(cls, settings: Settings, table: Mapping[str, Any]) -> Self:
+        """There is nothing to restore."""
+        return cls(settings)
+
+    @property
+    def epoch(self) -> int:
+        """Pieces to train on."""
+        return len(self.pieces["training"])
+
+    @property
+    def digest(self) -> str:
+        """A hash of all rolls."""
+        digest = hashlib.sha256()
+        for pieces in self.pieces.values():
+            for roll in pieces:
+                digest.update(np.packbits(roll.astype(bool)).tobytes())
+        return digest.hexdigest()
+
+    def batch(self, step: int, rows: slice) -> Sequences:
+        """Whole pieces, shuffled anew in every epoch."""
+        training = self.settings.training
+        chosen = drawn(self.epoch, training.seed, training.batch_size, step, rows)
+        return _side_by_side([self.pieces["training"][n] for n in chosen])
+
+    def held_out(self, split: Split) -> Iterator[Sequences]:
+        """All pieces of a split side by side."""
+        yield _side_by_side(self.pieces[split])
+
+    def other(self, sources: Sequence[str]) -> Iterator[Sequences]:
+        """All pieces of a file."""
+        parts = read_music(_one(sources, self.settings.data.encoding)).values()
+        rolls = [roll for part in parts for roll in part if len(roll) > 1]
+        if not rolls:
+            raise InputError(f"{', '.join(sources)} has no pieces of two steps or more")
+        yield _side_by_side(rolls)
+
+    def asked(self, name: str) -> np.ndarray:
+        """Read a file of one piece."""
+        parts = read_music(_one([name], self.settings.data.encoding))
+        rolls = [roll for part in parts.values() for roll in part]
+        if len(rolls) != 1 or not len(rolls[0]):
+            raise InputError(
+                f"{name} holds {len(rolls)} pieces; give a file of one, to be continued"
+            )
+        return rolls[0][:, None]
+
+    def told(self, y: np.ndarray) -> dict[str, float]:
+        """MIDI note -> its probability at the next step, for those above 0.05."""
+        likely = sorted(((p, n + LOWEST) for n, p in enumerate(y[-1]) if p > 0.05), reverse=True)
+        return {str(note): float(p) for p, note in likely}
+
+    def line(self, truth: np.ndarray, forecast: np.ndarray) -> str:
+        """Name the notes that sound, and the likeliest with their probabilities."""
+        likely = np.argsort(-forecast)[:5]
+        told = ", ".join(f"{n + LOWEST} ({forecast[n]:.2f})" for n in likely)
+        return f"truth {', '.join(str(n + LOWEST) for n in np.flatnonzero(truth))}; forecast {told}"
+
+    def fit_baselines(self) -> dict[str, np.ndarray]:
+        """How often each key sounds: at all, and after a step in which it did not or did."""
+        # One more of either outcome, so that nothing is impossible.
+        rolls = self.pieces["training"]
+        now = np.concatenate([roll[:-1] for roll in rolls])
+        new = np.concatenate([roll[1:] for roll in rolls])
+        after = [((new * was).sum(0) + 1) / (was.sum(0) + 2) for was in (1 - now, now)]
+        return {"frequency": (new.sum(0) + 1) / (len(new) + 2), "previous": np.stack(after)}
+
+    def baselines(
+        self, batch: Sequences, fitted: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Each key by its frequency, and by whether it sounds now."""
+        off, on = fitted["previous"]
+        return {
+            "frequency": np.broadcast_to(fitted["frequency"], batch.y.shape),
+            "previous": np.where(batch.x > 0, on, off),
+        }
+
+
+def _one(sources: Sequence[str], encoding: str) -> Piece:
+    pieces = find_pieces(sources, encoding)
+    if len(pieces) != 1:
+        raise InputError(f"music is one file, but {', '.join(sources)} are {len(pieces)}")
+    return pieces[0]
+
+
+def _side_by_side(rolls: Sequence[np.ndarray]) -> Sequences:
+    """Each key's next step, of pieces of different length."""
+    lengths = np.array([len(roll) - 1 for roll in rolls], np.int64)
+    x = np.zeros((lengths.max(), len(rolls), KEYS))
+    y = np.zeros_like(x)
+    for row, roll in enumerate(rolls):
+        x[: len(roll) - 1, row], y[: len(roll) - 1, row] = roll[:-1], roll[1:]
+    return Sequences(x, y, np.arange(len(x))[:, None] < lengths, lengths)
