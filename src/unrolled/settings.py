@@ -260,7 +260,12 @@ class TrainingSettings(Group):
         default=32, ge=1, description="Rows per update, over all processes together."
     )
     window: int = Field(
-        default=64, ge=1, description="Steps of truncated back-propagation through time."
+        default=64, ge=1, description="Steps of truncated back-propagation through time (k2)."
+    )
+    stride: int | None = Field(
+        default=None,
+        ge=1,
+        description="Steps between updates (k1), at most the window, which it is if left out.",
     )
     loss: Literal["mean", "sum"] = Field(
         default="mean", description="Mean over the steps of a window, or their sum."

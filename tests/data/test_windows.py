@@ -19,9 +19,9 @@ def test_rows_read_their_own_stretches(length, batch, window):
     windows = Windows(np.arange(length), batch, window)
     assert windows.per_epoch == (stretch - 1) // window
     for step in range(2 * windows.per_epoch + 1):
-        inputs, targets, fresh = windows(step)
+        inputs, targets, fresh, carried = windows(step)
         place = step % windows.per_epoch
-        assert fresh == (place == 0)
+        assert (fresh, carried) == (place == 0, window)
         expected = np.arange(window)[:, None] + np.arange(batch) * stretch + place * window
         np.testing.assert_array_equal(inputs, expected)
         np.testing.assert_array_equal(targets, expected + 1)
@@ -39,7 +39,7 @@ def test_one_row_reads_as_the_minimal_character_model(length, window):
             assert windows(step).fresh
         else:
             assert not windows(step).fresh
-        inputs, targets, _ = windows(step)
+        inputs, targets, *_ = windows(step)
         assert inputs[:, 0].tolist() == ids[position : position + window].tolist()
         assert targets[:, 0].tolist() == ids[position + 1 : position + window + 1].tolist()
         position += window
@@ -59,7 +59,7 @@ def test_some_rows_are_those_of_all(rows):
 def test_any_type_on_disk_gives_contiguous_int64(tmp_path, dtype):
     path = tmp_path / "ids"
     path.write_bytes(np.arange(100).astype(dtype).tobytes())
-    inputs, targets, _ = Windows(np.memmap(path, dtype, mode="r"), 3, 5)(2)
+    inputs, targets, *_ = Windows(np.memmap(path, dtype, mode="r"), 3, 5)(2)
     for array in (inputs, targets):
         assert array.dtype == np.int64
         assert array.shape == (5, 3)
@@ -77,3 +77,22 @@ def test_too_short_says_what_is_needed():
     assert Windows(np.zeros(2080, np.uint8), 32, 64).per_epoch == 1
     with pytest.raises(InputError, match="0 symbols"):
         Windows(np.zeros(0, np.uint8), 1, 1)
+
+
+@given(window=st.integers(1, 9), stride=st.integers(1, 9), length=st.integers(12, 60))
+def test_overlapping_windows_count_every_symbol_once(window, stride, length):
+    if stride > window:
+        with pytest.raises(InputError, match="--stride"):
+            Windows(np.arange(length), 1, window, stride)
+        return
+    windows = Windows(np.arange(length), 1, window, stride)
+    assert windows.per_epoch == (length - 1) // stride
+    told, stands = [], 0
+    for step in range(windows.per_epoch):
+        inputs, targets, fresh, carried = windows(step)
+        assert inputs[0, 0] == stands == max(0, (step + 1) * stride - window)
+        assert fresh == (stands == 0)
+        assert inputs[-1, 0] + 1 == targets[-1, 0]
+        told += targets[:, 0].tolist()
+        stands += carried
+    assert told == [*range(1, 1 + windows.per_epoch * stride)]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+import unrolled as ur
 from unrolled.errors import InputError, RunError
 from unrolled.settings import Settings
 from unrolled.tasks.generate import Generate
@@ -224,3 +225,35 @@ def test_model_options(tmp_path):
 def test_a_text_shorter_than_one_window(tmp_path):
     with pytest.raises(InputError, match=r"too short.*--batch-size or --window"):
         make(tmp_path, "abc" * 10)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "skip"])
+def test_errors_flow_back_further_than_between_two_updates(tmp_path, cell):
+    """The windows' gradients are those of ``ur.truncated``, whose rule the paper has."""
+    task = make(tmp_path, window=7, stride=3, batch_size=2, hidden=5, dtype="float64", cell=cell)
+    model = task.build()
+    parameters = [*model.parameters()]
+    ids = np.asarray(task.corpus.training.ids)
+    rows = ids[: len(ids) // 2 * 2].reshape(2, -1)[:, :14]
+    symbols, carry = torch.from_numpy(rows.T.astype(np.int64)), {}
+    parts = ur.truncated(lambda ids, states: model(ids, states), symbols[:-1], 3, 7)
+    for step, part in zip(range(4), parts, strict=False):
+        wanted = functional.cross_entropy(part.y.flatten(0, 1), symbols[1:][part.steps].flatten())
+        loss, carry = task.loss(model, task.batch(step, slice(None)), carry)
+        torch.testing.assert_close(loss, wanted)
+        for a, b in zip(
+            torch.autograd.grad(loss, parameters, retain_graph=True),
+            torch.autograd.grad(wanted, parameters, retain_graph=True),
+            strict=True,
+        ):
+            torch.testing.assert_close(a, b)
+
+
+def test_dropout_of_one_layer_drops_its_output(tmp_path):
+    task = make(tmp_path, dropout=0.5, layers=1)
+    model = task.build()
+    batch = task.batch(0, slice(None))
+    noisy, _ = task.loss(model, batch, {})
+    again, _ = task.loss(model.eval(), batch, {})
+    assert not torch.equal(noisy, again)
+    assert torch.equal(again, task.loss(model, batch, {})[0])

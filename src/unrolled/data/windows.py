@@ -8,14 +8,16 @@ from unrolled.errors import InputError
 
 
 class Window(NamedTuple):
-    """What B rows read at one step: T symbols, and for each the symbol that follows."""
+    """What B rows read at one step: T symbols, and for the last n of them the symbols that follow."""
 
     inputs: np.ndarray
     """(T, B) int64."""
     targets: np.ndarray
-    """(T, B) int64, `inputs` one symbol later."""
+    """(n, B) int64, the last of `inputs` one symbol later; all of them unless windows overlap."""
     fresh: bool
     """Whether every row begins at the start of its stretch, so that no state goes before it."""
+    carried: int
+    """The next window goes on from the state that is there after this many steps."""
 
 
 class Windows:
@@ -29,14 +31,25 @@ class Windows:
         ids: The text, (symbols,) of any integer type, memory-mapped or not.
         batch_size: Rows, B.
         window: Symbols a row reads in one step, T.
+        stride: Symbols from one window to the next: each window begins with the last `window` - `stride`
+            symbols of the one before, whose errors have been counted, so that the errors of all its
+            symbols flow back through them (Williams & Peng 1990).
 
     Raises:
-        InputError: If a stretch is too short for one window and the symbol after it.
+        InputError: If a stretch is too short for one window and the symbol after it, or `stride` is
+            longer than the window.
     """
 
-    def __init__(self, ids: np.ndarray, batch_size: int, window: int) -> None:
+    def __init__(
+        self, ids: np.ndarray, batch_size: int, window: int, stride: int | None = None
+    ) -> None:
         stretch = len(ids) // batch_size
-        self.per_epoch = (stretch - 1) // window
+        stride = window if stride is None else stride
+        if stride > window:
+            raise InputError(
+                f"--stride {stride} is longer than --window {window}: errors between would not count"
+            )
+        self.per_epoch = (stretch - 1) // stride
         """Steps until the reading starts again."""
         if stretch <= window:
             raise InputError(
@@ -45,11 +58,14 @@ class Windows:
             )
         # asarray: slicing a plain view of the map is several times as fast as slicing the map.
         self._rows = np.asarray(ids)[: batch_size * stretch].reshape(batch_size, stretch)
-        self._window = window
+        self._window, self._stride = window, stride
 
     def __call__(self, step: int, rows: slice = slice(None)) -> Window:
         """Give the rows `rows` of window number `step`, counted from 0."""
-        start = step % self.per_epoch * self._window
-        block = self._rows[rows, start : start + self._window + 1]
+        start = step % self.per_epoch * self._stride
+        ahead = self._window - self._stride
+        first = max(0, start - ahead)
+        block = self._rows[rows, first : start + self._stride + 1]
         symbols = block.T.astype(np.int64, order="C")
-        return Window(symbols[:-1], symbols[1:], fresh=start == 0)
+        carried = max(0, start + self._stride - ahead) - first
+        return Window(symbols[:-1], symbols[1 + start - first :], first == 0, carried)

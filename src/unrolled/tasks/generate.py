@@ -113,7 +113,9 @@ class Generate(Task):
     def windows(self) -> Windows:
         """The training text, cut into windows."""
         training = self.settings.training
-        return Windows(self.corpus.training.ids, training.batch_size, training.window)
+        return Windows(
+            self.corpus.training.ids, training.batch_size, training.window, training.stride
+        )
 
     @classmethod
     def prepare(cls, settings: Settings) -> Self:
@@ -162,7 +164,7 @@ class Generate(Task):
     @property
     def _symbols_in_loss(self) -> int:
         training = self.settings.training
-        return training.window if training.loss == "sum" else 1
+        return (training.stride or training.window) if training.loss == "sum" else 1
 
     def batch(self, step: int, rows: slice) -> Window:
         """Window number `step` of the rows' own stretches of text: inputs and targets (T, B)."""
@@ -176,15 +178,24 @@ class Generate(Task):
         device = next(model.parameters()).device
         inputs = torch.from_numpy(batch.inputs).to(device)
         targets = torch.from_numpy(batch.targets).to(device)
-        logits, states = model(inputs, None if batch.fresh else carry)
-        nats = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        return nats * self._symbols_in_loss, {
-            name: state.detach() for name, state in states.items()
-        }
+        states: Carry = {} if batch.fresh else carry
+        pieces, passed = [], []
+        for piece in inputs.tensor_split([batch.carried]):
+            if len(piece):
+                logits, states = model(piece, states)
+                pieces.append(logits)
+            passed.append(states)
+        logits = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        told = logits[-len(targets) :]
+        nats = functional.cross_entropy(told.flatten(0, 1), targets.flatten())
+        kept = {name: state.detach() for name, state in passed[0].items()}
+        return nats * self._symbols_in_loss, kept
 
     def chain(self, model: nn.Module) -> Chain:
         """Give the parts of a language model that is cells one upon another."""
         assert isinstance(model, LanguageModel)
+        if self.settings.training.stride not in (None, self.settings.training.window):
+            raise Declined("windows overlap")
         if model.net.additions:
             raise Declined(model.net.additions)
         table = model.symbols.table
@@ -256,7 +267,9 @@ class Generate(Task):
     def throughput(self) -> tuple[int, str]:
         """Symbols that one update reads."""
         training = self.settings.training
-        return training.batch_size * training.window, f"{self.settings.data.symbols}s"
+        return training.batch_size * (
+            training.stride or training.window
+        ), f"{self.settings.data.symbols}s"
 
     def show(self, model: nn.Module, step: int) -> str:
         """Write a sample, a new one at every step."""
