@@ -233,7 +233,7 @@ def test_list_command(cli, room):
     table = json.loads(cli("list", "--json").stdout)
     first = table["datasets"][0]
     assert (first["name"], first["where"], first["files"]) == ("english", "built in", [])
-    assert table["datasets"][1]["files"][0].keys() == {"name", "bytes", "sha256", "url"}
+    assert table["datasets"][-1]["files"][0].keys() == {"name", "bytes", "sha256", "url"}
 
 
 def test_get_command(cli, served, room):

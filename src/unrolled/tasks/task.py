@@ -60,6 +60,11 @@ class Task(ABC):
     settings: Settings
 
     @classmethod
+    def defaults_for(cls, settings: Settings) -> Mapping[str, Mapping[str, Any]]:
+        """Give the defaults of a run of which so much is given."""
+        return cls.defaults
+
+    @classmethod
     @abstractmethod
     def prepare(cls, settings: Settings) -> Self:
         """Read the data, fit the vocabulary and the baselines on its training split.
@@ -176,6 +181,7 @@ class Task(ABC):
 TASKS: dict[str, str] = {
     "generate": "unrolled.tasks.generate:Generate",
     "classify": "unrolled.tasks.classify:Classify",
+    "tag": "unrolled.tasks.tag:Tag",
     "forecast": "unrolled.tasks.forecast:Forecast",
     "reconstruct": "unrolled.tasks.reconstruct:Reconstruct",
     "few-labels": "unrolled.tasks.few_labels:FewLabels",
