@@ -1,0 +1,73 @@
+"""Pictures and codes drawn as PNG."""
+
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK = "#222222"
+
+
+def rows_of_pictures(rows: Mapping[str, np.ndarray]) -> bytes:
+    """Draw pictures (n, C, H, W) from 0 to 1, a row a name, below each other."""
+    figure = _figure((10, 1.1 * len(rows) + 0.2))
+    panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for panel, (name, pictures) in zip(panels, rows.items(), strict=True):
+        panel.imshow(side_by_side(pictures), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        panel.set_ylabel(name, rotation=0, ha="right", va="center", color=INK)
+        panel.set_xticks([])
+        panel.set_yticks([])
+        panel.spines[:].set_visible(False)
+    return png(figure)
+
+
+def side_by_side(pictures: np.ndarray) -> np.ndarray:
+    """Join pictures (n, C, H, W) into one (H, n W) or, in colour, (H, n W, 3)."""
+    joined = np.concatenate([*pictures.clip(0, 1)], -1)
+    return joined[0] if len(joined) == 1 else joined.transpose(1, 2, 0)
+
+
+def scatter(codes: np.ndarray, labels: np.ndarray | None) -> bytes:
+    """Draw codes (n, K) as points: by their first two principal components, if K is above 2."""
+    if codes.shape[1] > 2:
+        from sklearn.decomposition import PCA
+
+        codes = PCA(2, random_state=0).fit_transform(codes)
+    x, y = codes.T if codes.shape[1] == 2 else (codes[:, 0], np.zeros(len(codes)))
+    figure = _figure((6, 5.5))
+    panel = figure.subplots()
+    if labels is None:
+        panel.scatter(x, y, s=6, color=INK)
+    else:
+        from matplotlib import colormaps
+
+        for number, label in enumerate(names := np.unique(labels)):
+            here = labels == label
+            colour = colormaps["tab10" if len(names) <= 10 else "tab20"](number % 20)
+            panel.scatter(x[here], y[here], s=6, color=colour, label=str(label))
+        if len(names) <= 20:
+            panel.legend(frameon=False, markerscale=2, bbox_to_anchor=(1, 1), loc="upper left")
+    panel.set_title("codes", color=INK)
+    panel.spines[["top", "right"]].set_visible(False)
+    return png(figure)
+
+
+def _figure(size: tuple[float, float]) -> "Figure":
+    # The object interface: no global state, no window, whatever the user's matplotlib is set to.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png(figure: "Figure") -> bytes:
+    """Give a figure as the content of a file."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=100)
+    return image.getvalue()

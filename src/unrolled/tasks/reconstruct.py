@@ -1,0 +1,323 @@
+"""Reconstruct: pictures through a code and back.
+
+n pictures of I numbers each, B of them in a batch, K numbers of the code.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unrolled.errors import InputError, RunError
+from unrolled.settings import Settings
+from unrolled.tasks import pictures as data
+from unrolled.tasks.autoencoder import Autoencoder, Passed, SequenceAutoencoder
+from unrolled.tasks.pictures import Pictures
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Split, Task
+
+ROWS_AT_ONCE = 1000
+"""Pictures that are judged side by side."""
+SHOWN = 4
+"""Pictures that :meth:`Reconstruct.show` shows."""
+
+
+@dataclass(frozen=True)
+class PictureBatch:
+    """Pictures side by side, and what is to be trained on them."""
+
+    rows: np.ndarray
+    """(B, I), float32 from 0 to 1."""
+    alone: int | None
+    """The layer that is trained for itself; ``None`` for all together."""
+
+
+class Reconstruct(Task):
+    """Give back a picture from a few numbers.
+
+    With ``layer_steps`` each layer is first trained for itself, to give back what it reads; its way back
+    is put aside while the next one learns. Then all are trained together.
+    """
+
+    name = "reconstruct"
+    summary = "autoencoder: picture -> code -> picture"
+    criterion = Criterion("squared_error")
+    headline = "squared_error"
+    defaults: ClassVar = {
+        "data": {"source": ("digits",), "split": (0.8, 0.1, 0.1)},
+        "model": {"hidden": 64},
+        "training": {"steps": 3000, "batch_size": 64},
+    }
+
+    def __init__(
+        self,
+        settings: Settings,
+        size: tuple[int, int, int],
+        principal: "Principal",
+        splits: dict[Split, Pictures] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.size = size
+        self.principal = principal
+        self._splits = splits
+        self._digest = data.digest(splits) if splits else ""
+
+    @classmethod
+    def prepare(cls, settings: Settings) -> Self:
+        """Read and split the pictures; fit the principal components on the training split.
+
+        Raises:
+            InputError: If the pictures cannot be read, or are too few to split, or there are not more
+                steps than the layers' own.
+        """
+        check_steps(settings)
+        splits = data.split_pictures(data.read(settings.data.source), settings)
+        training = splits["training"]
+        principal = Principal.fit(training.rows, settings.autoencoder.widths[-1])
+        task = cls(settings, training.size, principal, splits)
+        task.build()  # settings that contradict each other are found before anything is written
+        return task
+
+    @classmethod
+    def restore(cls, settings: Settings, artefacts: Artefacts) -> Self:
+        """Rebuild the task from the size of the pictures and the principal components."""
+        return cls(settings, picture_size(artefacts), Principal(**artefacts.baseline))
+
+    def artefacts(self) -> Artefacts:
+        """Give the size of the pictures and the principal components."""
+        return Artefacts({"size": list(self.size)}, vars(self.principal))
+
+    def build(self) -> Autoencoder | SequenceAutoencoder:
+        """Build the model, its initial weights drawn from the run's seed."""
+        return build_autoencoder(self.settings, self.size)
+
+    def part(self, split: Split) -> Pictures:
+        """The pictures of a split.
+
+        Raises:
+            InputError: If the split is empty.
+            RunError: If the task was restored and has no data.
+        """
+        if self._splits is None:
+            raise RunError("this task was restored from a model directory and has no training data")
+        if not len(self._splits[split]):
+            raise InputError(
+                f"the {split} split is empty; give it a part of the pictures with --split"
+            )
+        return self._splits[split]
+
+    @property
+    def data_digest(self) -> str:
+        """A hash of the pictures, their labels, and how they are split."""
+        return self._digest
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in which every training picture comes once; the last may begin the next epoch."""
+        return math.ceil(len(self.part("training")) / self.settings.training.batch_size)
+
+    @property
+    def initial_loss(self) -> float:
+        """What it costs to give back the mean picture, or half of everything."""
+        pixels = self.part("training").rows
+        if self.settings.autoencoder.error == "squared":
+            return float(pixels.var(0).sum())
+        return math.log(2) * pixels.shape[1]
+
+    def batch(self, step: int, rows: slice) -> PictureBatch:
+        """Rows of batch number `step`: the training pictures, shuffled anew in every epoch."""
+        training = self.settings.training
+        pixels = self.part("training").rows
+        chosen = data.shuffled(len(pixels), step, training.batch_size, training.seed)[rows]
+        return PictureBatch(pixels[chosen], alone(self.settings, step))
+
+    def loss(self, model: nn.Module, batch: PictureBatch, carry: Carry) -> tuple[Tensor, Carry]:
+        """Error and penalties, mean over rows. Nothing is carried on."""
+        passed = model(data.on(model, batch.rows), batch.alone)
+        return reconstruction_error(passed, self.settings), {}
+
+    def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Squared error a picture on a split, and cross-entropy where that is what is made small."""
+        return self._metrics(model, self.part(split).rows)
+
+    def baselines(self, split: Split) -> dict[str, dict[str, float]]:
+        """Judge as many principal components as the code has numbers, and the mean picture."""
+        return self._baselines(self.part(split).rows)
+
+    def _baselines(self, rows: np.ndarray) -> dict[str, dict[str, float]]:
+        name = f"{len(self.principal.components)} principal components"
+        found = {name: self.principal.reconstruct(rows), "mean picture": self.principal.mean}
+        return {name: {"squared_error": _squared(given, rows)} for name, given in found.items()}
+
+    @torch.no_grad()
+    def _metrics(self, model: nn.Module, rows: np.ndarray) -> dict[str, float]:
+        totals = {"squared_error": 0.0, "cross_entropy": 0.0}
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            passed: Passed = model(data.on(model, rows[start : start + ROWS_AT_ONCE]))
+            totals["squared_error"] += float(passed.squared_error().double().sum())
+            if self.settings.autoencoder.error == "cross-entropy":
+                totals["cross_entropy"] += float(passed.cross_entropy().double().sum())
+        return {name: total / len(rows) for name, total in totals.items() if total}
+
+    def progress(self, loss: float) -> dict[str, float]:
+        """Give a training loss as it is: error and penalties of what is being trained."""
+        return {"loss": loss}
+
+    def throughput(self) -> tuple[int, str]:
+        """Pictures that one update reads."""
+        return self.settings.training.batch_size, "pictures"
+
+    def show(self, model: nn.Module, step: int) -> str:
+        """Draw a few validation pictures, and below them what the model gives back."""
+        some = self.part("validation" if self.settings.data.split[1] else "training")
+        rows = some.rows[:SHOWN]
+        given = self.reconstruct(model, rows)
+        return "\n\n".join(data.as_text(part.reshape(-1, *self.size)) for part in (rows, given))
+
+    @torch.no_grad()
+    def reconstruct(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
+        """Give pictures (n, I) back."""
+        found = model(data.on(model, rows)).reconstruction
+        return found.float().cpu().numpy()
+
+    @torch.no_grad()
+    def encode(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
+        """Give the codes of pictures: (n, I) -> (n, K)."""
+        assert isinstance(model, (Autoencoder, SequenceAutoencoder))
+        return model.encode(data.on(model, rows)).float().cpu().numpy()
+
+    def drawings(self, model: nn.Module) -> dict[str, bytes]:
+        """Draw test pictures with what model and baseline give back, and the codes by two numbers."""
+        from unrolled.tasks import drawing
+
+        _, validation, test = self.settings.data.split
+        split: Split = "test" if test else "validation" if validation else "training"
+        some = self.part(split)
+        rows = some.rows[:10]
+        lines = {
+            "original": rows,
+            f"code of {len(self.principal.components)}": self.reconstruct(model, rows),
+            f"{len(self.principal.components)} components": self.principal.reconstruct(rows),
+        }
+        codes = self.encode(model, some.rows[:2000])
+        labels = None if some.labels is None else some.labels[:2000]
+        shaped = {name: part.reshape(-1, *self.size) for name, part in lines.items()}
+        return {
+            "reconstructions.png": drawing.rows_of_pictures(shaped),
+            "codes.png": drawing.scatter(codes, labels),
+        }
+
+    def evaluate(self, model: nn.Module, sources: Sequence[str]) -> dict[str, Any]:
+        """Judge the model and the baselines on other pictures.
+
+        Raises:
+            InputError: If they cannot be read, or are of another size.
+        """
+        rows = data.read_like(sources, self.size).rows
+        return {
+            **self._metrics(model, rows),
+            "pictures": len(rows),
+            "baselines": self._baselines(rows),
+        }
+
+    def predict(self, model: nn.Module, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Give each picture's code and squared error.
+
+        Raises:
+            InputError: If a picture cannot be read, or is of another size.
+        """
+        some = data.read_like(inputs, self.size)
+        for start in range(0, len(some), ROWS_AT_ONCE):
+            part = some[np.arange(start, min(start + ROWS_AT_ONCE, len(some)))]
+            codes, given = self.encode(model, part.rows), self.reconstruct(model, part.rows)
+            errors = np.square(given - part.rows).sum(1)
+            for where, error, code in zip(part.where, errors, codes, strict=True):
+                yield {"picture": where, "squared_error": float(error), "code": code.tolist()}
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The principal components of pictures."""
+
+    mean: np.ndarray
+    """(I,)."""
+    components: np.ndarray
+    """(K, I), one direction a row."""
+
+    @classmethod
+    def fit(cls, rows: np.ndarray, count: int) -> "Principal":
+        """Fit as many as there are numbers in the code, or as there can be: rows (n, I)."""
+        from sklearn.decomposition import PCA
+
+        found: Any = PCA(min(count, *rows.shape), random_state=0).fit(rows)
+        return cls(found.mean_.astype(np.float32), found.components_.astype(np.float32))
+
+    def reconstruct(self, rows: np.ndarray) -> np.ndarray:
+        """Give rows (n, I) back from their components."""
+        return self.mean + (rows - self.mean) @ self.components.T @ self.components
+
+
+def alone(settings: Settings, step: int) -> int | None:
+    """Which layer is trained for itself at this update; ``None`` if all are trained together."""
+    each, layers = settings.autoencoder.layer_steps, len(settings.autoencoder.widths)
+    return step // each if step < each * layers else None
+
+
+def reconstruction_error(passed: Passed, settings: Settings) -> Tensor:
+    """The error that was asked for, with the penalties, mean over rows.
+
+    A layer that is trained for itself gives back numbers between 0 and 1, or any: cross-entropy
+    compares the former only.
+    """
+    entropy = settings.autoencoder.error == "cross-entropy" and passed.sigmoid
+    errors = passed.cross_entropy() if entropy else passed.squared_error()
+    return errors.mean() + passed.penalty
+
+
+def check_steps(settings: Settings) -> None:
+    """Make sure that something is left after the layers were trained one by one.
+
+    Raises:
+        InputError: If not.
+    """
+    each, layers = settings.autoencoder.layer_steps, len(settings.autoencoder.widths)
+    steps = settings.training.steps
+    if steps is not None and steps <= each * layers:
+        raise InputError(
+            f"--layer-steps {each} for {layers} layers leaves none of --steps {steps} for all together; "
+            f"give more than {each * layers}"
+        )
+
+
+def build_autoencoder(
+    settings: Settings, size: tuple[int, int, int]
+) -> Autoencoder | SequenceAutoencoder:
+    """Build the model that the settings describe, its initial weights drawn from the run's seed."""
+    channels, height, width = size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.training.seed)
+        if settings.autoencoder.row_by_row:
+            if channels > 1:
+                raise InputError("--row-by-row reads grey pictures; these are in colour")
+            model = SequenceAutoencoder(height, width, settings.autoencoder, settings.model)
+        else:
+            model = Autoencoder(channels * height * width, settings.autoencoder)
+        return model.to(getattr(torch, settings.model.dtype))
+
+
+def picture_size(artefacts: Artefacts) -> tuple[int, int, int]:
+    """Read C, H, W of the pictures a model takes."""
+    try:
+        channels, height, width = artefacts.vocabulary["size"]
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            "vocabulary.json has no size of pictures; it is of no autoencoder"
+        ) from None
+    return channels, height, width
+
+
+def _squared(given: np.ndarray, rows: np.ndarray) -> float:
+    return float(np.square(given - rows).sum(1).mean(dtype=np.float64))
