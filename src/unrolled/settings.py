@@ -473,6 +473,14 @@ class Settings(Group):
     classifier: ClassifierSettings = ClassifierSettings()
     target: Target | None = None
 
+    @property
+    def architecture(self) -> str:
+        """Name the model in a few words."""
+        own, model = self.classifier.model, self.model
+        if own in ("cnn", "bag", "mlp"):
+            return own
+        return f"{model.layers} x {model.hidden} {model.cell}"
+
     @classmethod
     def from_flags(
         cls, task: str, flags: Mapping[str, Any], base: "Settings | None" = None

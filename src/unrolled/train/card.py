@@ -46,7 +46,7 @@ def card(directory: Path, settings: Settings, task: Task, metrics: Mapping[str, 
     verb = "sample" if hasattr(task, "sample") else "predict"
     return f"""# {name}
 
-A {model.layers} x {model.hidden} {model.cell} model of {metrics["parameters"]:,} numbers, trained with
+A model ({settings.architecture}) of {metrics["parameters"]:,} numbers, trained with
 [unrolled](https://pypi.org/project/unrolled/) for the task `{settings.task}` ({task.summary}).
 
 ## Data

@@ -50,9 +50,8 @@ class PlainDisplay(Callback):
     def on_start(self, event: Start) -> None:
         """Say what is trained, and on what."""
         self._start = event
-        model = event.settings.model
         self._say(
-            f"{event.settings.task}: {model.layers} x {model.hidden} {model.cell}, "
+            f"{event.settings.task}: {event.settings.architecture}, "
             f"{event.parameters:,} parameters, {event.steps:,} updates of "
             f"{event.units_per_step:,} {event.unit}"
             + (f", on {event.world} processes" if event.world > 1 else "")

@@ -72,7 +72,10 @@ def new_run(wanted: Settings) -> Settings:
     Raises:
         InputError: If the settings contradict each other.
     """
-    defaults = {group: dict(fields) for group, fields in task_class(wanted.task).defaults.items()}
+    defaults = {
+        group: dict(fields)
+        for group, fields in task_class(wanted.task).defaults_for(wanted).items()
+    }
     if _length(given_fields(wanted)):
         for name in ("steps", "epochs"):
             defaults.get("training", {}).pop(name, None)

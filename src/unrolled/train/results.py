@@ -31,7 +31,7 @@ def final_metrics(
     Raises:
         InputError: If the target's metric is not among the figures.
     """
-    _, validation, test = settings.data.split
+    validation, test = settings.data.validates, settings.data.tests
     metrics: dict[str, Any] = {
         "step": position.step,
         "model_step": position.model_step,

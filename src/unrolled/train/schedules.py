@@ -46,7 +46,7 @@ def check_schedule(settings: Settings) -> None:
     Raises:
         InputError: If so.
     """
-    if settings.data.split[1]:
+    if settings.data.validates:
         return
     if settings.training.schedule == "plateau":
         raise InputError("--schedule plateau needs a validation split; --split gives it none")
