@@ -42,7 +42,7 @@ MODULES = (
 )
 """Modules of the standard library that are read, where there are their sources."""
 LONGEST = 400
-"""Characters that are kept of a statement of the outermost level."""
+"""Characters that are kept of a sequence of :func:`python_tokens`."""
 SPACE = "SPACE"
 
 
@@ -94,9 +94,10 @@ def read_tagged(sources: Sequence[str], encoding: str = "utf-8") -> list[Tagged]
 
 
 def python_tokens() -> list[Tagged]:
-    """Give each character of Python's own sources with the type of its token, statement by statement.
+    """Give each character of Python's own sources with the type of its token.
 
-    A sequence is the beginning of a statement of the outermost level. The types are those of
+    A sequence begins with a line of the outermost level and ends before the next one, or after
+    `LONGEST` characters. The types are those of
     :mod:`tokenize`, with KEYWORD apart from NAME, and SPACE between tokens.
 
     Raises:
@@ -116,7 +117,7 @@ def python_tokens() -> list[Tagged]:
 
 
 def tag_python(source: bytes) -> Iterator[Tagged]:
-    """Cut a source into statements of the outermost level and tag each character.
+    """Cut a source before each logical line of the outermost level and tag each character.
 
     Args:
         source: A Python file.
