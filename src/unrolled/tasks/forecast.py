@@ -150,6 +150,12 @@ class Forecast(Task):
             if settings.data.horizon > 1 or settings.data.recursive:
                 raise InputError(f"--horizon and --recursive are for series, not for {kind.kind}")
         source = kind.prepare(settings)
+        if isinstance(source, Series) and settings.model.cell == "esn":
+            washout, steps = settings.model.washout, len(source.whole().x)
+            if washout >= steps:
+                raise InputError(
+                    f"--washout {washout} leaves none of {steps:,} steps to learn from"
+                )
         return cls(settings, source, source.fit_baselines(), has_data=True)
 
     @classmethod
@@ -221,10 +227,7 @@ class Forecast(Task):
         assert isinstance(self.source, Series)
         whole = self.source.whole()
         x, y = self._tensor(model, whole.x), self._tensor(model, whole.y)
-        try:
-            model.esn.fit(x, y)
-        except ValueError as error:
-            raise InputError(str(error)) from None
+        model.esn.fit(x, y)
         output, _ = model(x)
         learned = slice(model.esn.washout, None)
         return functional.mse_loss(output[learned], y[learned]).item()
@@ -278,7 +281,8 @@ class Forecast(Task):
             first.append(y[-1:])
             kept.append(states)
             read = start + 1
-        states = {name: torch.cat([each[name] for each in kept], 1) for name in kept[0]}
+        # (layers, rows, width), or (layers, steps back, rows, width) of a cell with delays
+        states = {name: torch.cat([each[name] for each in kept], -2) for name in kept[0]}
         told = [torch.cat(first, 1)]
         for _ in range(self.settings.data.horizon - 1):
             y, states = model(told[-1], states=states)
