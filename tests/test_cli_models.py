@@ -229,7 +229,7 @@ def test_evaluate_data_in_another_encoding(cli, model, tmp_path):  # noqa: F811
 def test_evaluate_a_classifier(cli, classifier, labels):  # noqa: F811
     lines = cli("evaluate", classifier, labels).out.splitlines()
     assert "accuracy" in lines[0]
-    assert "texts: 60" in lines
+    assert "examples: 60" in lines
     assert any(line.split()[:1] == ["ab"] for line in lines)
 
 

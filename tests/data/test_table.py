@@ -43,6 +43,50 @@ def test_shapes_of_tables(tmp_path, name, content):
     assert len(table) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.jsonl", '{"text": "so good", "label": "pos"}\n\n{"label": "neg", "text": "so bad"}\n'),
+        (
+            "x.txt",
+            '{"id": 1, "text": "so good", "label": "pos"}\n\n{"label":"neg","text":"so bad"}',
+        ),
+        ("x.txt", "__label__pos so good\n\n__label__neg so bad\n"),
+        ("x.txt", "(pos (0 so) (1 good))\n\n(neg (0 so) (1 bad))\n"),
+    ],
+)
+def test_other_formats(tmp_path, name, content):
+    path = write(tmp_path / name, content)
+    table = read_table([path])
+    assert table.texts == ["so good", "so bad"]
+    assert table.labels == ["pos", "neg"]
+    assert table.where == [f"{path}:1", f"{path}:3"]
+
+
+def test_a_label_that_is_a_number(tmp_path):
+    path = write(tmp_path / "x.jsonl", '{"text": "a", "label": 3}')
+    assert read_table([path]).labels == ["3"]
+
+
+def test_phrases_of_trees(tmp_path):
+    path = write(tmp_path / "x.txt", "(3 (2 (1 Not) (4 bad)) (2 (2 -LRB-) (2 so)))\n")
+    table = read_table([path])
+    assert table.texts == ["Not bad ( so"]
+    assert set(table.phrases[0]) == {
+        *(("Not bad ( so", "3"), ("Not bad", "2"), ("Not", "1"), ("bad", "4")),
+        *(("( so", "2"), ("(", "2"), ("so", "2")),
+    }
+
+
+def test_a_folder_per_label(tmp_path):
+    for name, text in (("pos/a.txt", "so\ngood\n"), ("pos/b.txt", "fine"), ("neg/c.txt", "bad")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, text)
+    table = read_table([str(tmp_path)])
+    assert table.texts == ["bad", "so\ngood", "fine"]
+    assert table.labels == ["neg", "pos", "pos"]
+
+
 @given(rows=st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=5))
 def test_csv_there_and_back(tmp_path_factory, rows):
     out = io.StringIO(newline="")
@@ -93,6 +137,15 @@ def test_several_files(tmp_path):
         ("x.csv", 'text,label\na,b\n"open,c\nd,e\n', ["x.csv:3", "not well-formed"]),
         ("x.csv", 'text,label\n"a" b,c\n', ["x.csv:2", "not well-formed"]),
         ("x.csv", b"text,label\ncaf\xe9,b\n", ["x.csv", "0xe9 at offset 14", "--encoding"]),
+        ("x.jsonl", '{"text": "a"}', ["x.jsonl:1", "text and label"]),
+        ("x.jsonl", '{"text": "a", "label": "b"}\n{"text"', ["x.jsonl:2", "not JSON"]),
+        ("x.jsonl", '{"text": 1, "label": "b"}', ["x.jsonl:1", "a string"]),
+        ("x.txt", "__label__a b\nno label", ["x.txt:2", "__label__", "none"]),
+        ("x.txt", "__label__a __label__b c", ["x.txt:1", "it has 2"]),
+        ("x.txt", "__label__a\n", ["x.txt:1", "empty text"]),
+        ("x.txt", "(1 (2 a) (3 b)\n", ["x.txt:1", "closing bracket"]),
+        ("x.txt", "(1 (2 a) (3 b)))\n", ["x.txt:1", "not one tree"]),
+        ("x.txt", "(1 (2 ) (3 b))\n", ["x.txt:1", "without"]),
         ("x.csv.gz", gzip.compress(b"text,label\na,b\n", mtime=0)[:-4], ["x.csv.gz", "damaged"]),
     ],
 )

@@ -31,13 +31,13 @@ class PictureCNN(nn.Module):
         super().__init__()
         channels, *sides = shape
         net = LeNet5(classes, channels, modern=True)
-        *layers, self.readout = net
+        *layers, readout = net
         if sides not in ([28, 28], [32, 32]):
             if min(sides) < 28:
                 layers.insert(0, AdaptivePool(32, "average"))
             else:
                 layers = [*layers[1:3], AdaptivePool(5), *layers[3:]]
-        self.layers = nn.Sequential(*layers)
+        self.layers, self.readout = nn.Sequential(*layers), readout
         self.dropout = settings.model.dropout
 
     def forward(self, x: Tensor) -> Tensor:
