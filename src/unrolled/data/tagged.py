@@ -3,11 +3,17 @@
 import io
 import sysconfig
 import tokenize
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from io import StringIO
+from itertools import chain
 from keyword import iskeyword
 from pathlib import Path
+from typing import Self
+
+import numpy as np
 
 from unrolled.data.read import find_pieces
 from unrolled.errors import InputError
@@ -44,6 +50,8 @@ MODULES = (
 LONGEST = 400
 """Characters that are kept of a sequence of :func:`python_tokens`."""
 SPACE = "SPACE"
+PADDING = -1
+"""Stands for the number of a tag past a row's end."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,71 @@ class Tagged:
     tokens: list[str]
     tags: list[str]
     """As many as there are tokens."""
+
+
+@dataclass(frozen=True)
+class TagBatch:
+    """Sequences side by side."""
+
+    ids: np.ndarray
+    """(T, B) int64, zero past a row's end."""
+    tags: np.ndarray
+    """(T, B) int64, `PADDING` past a row's end."""
+    lengths: np.ndarray
+    """(B,) int64."""
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """The tokens and the tags there are, by number."""
+
+    tokens: list[str]
+    """V - 1 of them, most frequent first; the last number stands for all others."""
+    tags: list[str]
+
+    @classmethod
+    def fit(cls, sequences: Sequence[Tagged], size: int | None) -> Self:
+        """Count the tokens of the training split; keep the `size` most frequent."""
+        counts = Counter(chain.from_iterable(one.tokens for one in sequences))
+        ranked = sorted(counts, key=lambda token: (-counts[token], token))
+        return cls(ranked[:size], sorted({tag for one in sequences for tag in one.tags}))
+
+    @cached_property
+    def _number_of_token(self) -> dict[str, int]:
+        return {token: i for i, token in enumerate(self.tokens)}
+
+    @cached_property
+    def _number_of_tag(self) -> dict[str, int]:
+        return {tag: i for i, tag in enumerate(self.tags)}
+
+    def ids(self, tokens: Sequence[str]) -> np.ndarray:
+        """Numbers of tokens (n,)."""
+        number, unknown = self._number_of_token, len(self.tokens)
+        return np.array([number.get(token, unknown) for token in tokens], np.int64)
+
+    def numbers(self, tags: Sequence[str]) -> np.ndarray:
+        """Numbers of tags (n,).
+
+        Raises:
+            InputError: If there is an unknown one.
+        """
+        number = self._number_of_tag
+        try:
+            return np.array([number[tag] for tag in tags], np.int64)
+        except KeyError as error:
+            raise InputError(
+                f"the model does not know the tag {error}; it learned {', '.join(self.tags)}"
+            ) from None
+
+    def batch(self, sequences: Sequence[Tagged]) -> TagBatch:
+        """Put sequences side by side."""
+        lengths = np.array([len(one.tokens) for one in sequences], np.int64)
+        ids = np.zeros((lengths.max(), len(sequences)), np.int64)
+        tags = np.full_like(ids, PADDING)
+        for row, one in enumerate(sequences):
+            ids[: lengths[row], row] = self.ids(one.tokens)
+            tags[: lengths[row], row] = self.numbers(one.tags)
+        return TagBatch(ids, tags, lengths)
 
 
 def read_tagged(sources: Sequence[str], encoding: str = "utf-8") -> list[Tagged]:

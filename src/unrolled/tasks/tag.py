@@ -6,11 +6,7 @@ T steps, B rows, V tokens, C tags.
 import hashlib
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import chain
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,7 +17,7 @@ from torch.nn import functional
 from unrolled.cells.start import normal_start
 from unrolled.data.made import COPIED, SYMBOLS, copying
 from unrolled.data.sequences import SPLITS, drawn
-from unrolled.data.tagged import Tagged, read_tagged
+from unrolled.data.tagged import PADDING, Lexicon, TagBatch, Tagged, read_tagged
 from unrolled.errors import InputError, RunError
 from unrolled.layers import Symbols
 from unrolled.layers.build import make_net
@@ -32,8 +28,6 @@ COPYING = "copying"
 COPIES_HELD = 1000
 """Rows of the copying problem in the validation and in the test split."""
 ROWS_AT_ONCE = 250
-PADDING = -1
-"""Stands for a tag past a row's end."""
 SHOWN, SHOWN_STEPS = 3, 40
 
 
@@ -64,71 +58,6 @@ class Tagger(nn.Module):
         """Score the tags: ids (T, B), steps of each row (B,) -> logits (T, B, C)."""
         y, _ = self.net(self.symbols(ids, self.readout.weight.dtype), lengths=lengths)
         return self.readout(y)
-
-
-@dataclass(frozen=True)
-class TagBatch:
-    """Sequences side by side."""
-
-    ids: np.ndarray
-    """(T, B) int64, zero past a row's end."""
-    tags: np.ndarray
-    """(T, B) int64, `PADDING` past a row's end."""
-    lengths: np.ndarray
-    """(B,) int64."""
-
-
-@dataclass(frozen=True)
-class Lexicon:
-    """The tokens and the tags there are, by number."""
-
-    tokens: list[str]
-    """V - 1 of them, most frequent first; the last number stands for all others."""
-    tags: list[str]
-
-    @classmethod
-    def fit(cls, sequences: Sequence[Tagged], size: int | None) -> Self:
-        """Count the tokens of the training split; keep the `size` most frequent."""
-        counts = Counter(chain.from_iterable(one.tokens for one in sequences))
-        ranked = sorted(counts, key=lambda token: (-counts[token], token))
-        return cls(ranked[:size], sorted({tag for one in sequences for tag in one.tags}))
-
-    @cached_property
-    def _number_of_token(self) -> dict[str, int]:
-        return {token: i for i, token in enumerate(self.tokens)}
-
-    @cached_property
-    def _number_of_tag(self) -> dict[str, int]:
-        return {tag: i for i, tag in enumerate(self.tags)}
-
-    def ids(self, tokens: Sequence[str]) -> np.ndarray:
-        """Numbers of tokens (n,)."""
-        number, unknown = self._number_of_token, len(self.tokens)
-        return np.array([number.get(token, unknown) for token in tokens], np.int64)
-
-    def numbers(self, tags: Sequence[str]) -> np.ndarray:
-        """Numbers of tags (n,).
-
-        Raises:
-            InputError: If there is an unknown one.
-        """
-        number = self._number_of_tag
-        try:
-            return np.array([number[tag] for tag in tags], np.int64)
-        except KeyError as error:
-            raise InputError(
-                f"the model does not know the tag {error}; it learned {', '.join(self.tags)}"
-            ) from None
-
-    def batch(self, sequences: Sequence[Tagged]) -> TagBatch:
-        """Put sequences side by side."""
-        lengths = np.array([len(one.tokens) for one in sequences], np.int64)
-        ids = np.zeros((lengths.max(), len(sequences)), np.int64)
-        tags = np.full_like(ids, PADDING)
-        for row, one in enumerate(sequences):
-            ids[: lengths[row], row] = self.ids(one.tokens)
-            tags[: lengths[row], row] = self.numbers(one.tags)
-        return TagBatch(ids, tags, lengths)
 
 
 class Tag(Task):
