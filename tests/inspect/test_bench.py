@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from command_line import cli  # noqa: F401 - a fixture
 
 import unrolled
+from unrolled.cells import CELLS
 from unrolled.engine import Declined
 from unrolled.errors import InputError, RunError
 from unrolled.inspect.bench import array_sides, measure, peers, report, torch_sides, workloads
@@ -185,6 +187,21 @@ def test_a_person_sees_rows_and_reasons(cli, tiny, monkeypatch):  # noqa: F811
     assert re.search(r"^U: ours \S+ ms$", done.err, re.MULTILINE)
 
 
+def test_workloads_have_peers_of_their_own(monkeypatch):
+    small = {"inputs": 4, "hidden": 6, "steps": 5, "batch": 2}
+    for home in ("cells", "wirings"):
+        known = getattr(workloads, home)()
+        shrunk = {name: replace(workload, **small) for name, workload in known.items()}
+        monkeypatch.setattr(workloads, home, partial(dict, shrunk))
+    found = unrolled.bench("cell:mgu-64", "wiring:zoneout-c", seconds=0.001)
+    pairs = [(row["workload"], row["peer"]) for row in found["rows"]]
+    assert ("cell:mgu-64", "loop") in pairs
+    assert pairs[-1] == ("wiring:zoneout-c", "plain")
+    asked = {(e["workload"], e["peer"]) for e in found["skipped"]} | {*pairs}
+    assert ("cell:mgu-64", "torchrecurrent") in asked
+    assert len(asked) == 3
+
+
 def test_a_peer_that_fails_says_how(monkeypatch, tiny):
     def fails(_case):
         raise ZeroDivisionError("by\nzero")
@@ -280,12 +297,25 @@ def test_sides_take_turns_and_short_calls_are_repeated(monkeypatch):
 
 
 def test_names_and_patterns():
-    assert [w.name for w in workloads.choose(["U1*"], NAMED)] == [
+    assert [w.name for w in workloads.choose(["U1*"])] == [
         *("U1", "U1 leaky", "U1 peephole", "U1 gru"),
         *("U1infer", "U1infer leaky", "U1infer peephole", "U1infer gru"),
     ]
-    assert [w.name for w in workloads.choose(["C", "A", "C"], NAMED)] == ["C", "A"]
-    assert len(workloads.choose([], NAMED)) == len(NAMED)
+    assert [w.name for w in workloads.choose(["C", "A", "C"])] == ["C", "A"]
+    assert workloads.choose([]) == [*NAMED.values()]
+    assert [w.name for w in workloads.choose(["cell:mgu*", "wiring:zoneout-?"])] == [
+        *("cell:mgu-256", "cell:mgu-64", "wiring:zoneout-h", "wiring:zoneout-c"),
+    ]
+
+
+def test_every_registered_cell_is_measured_in_two_sizes():
+    points = workloads.cells().values()
+    assert {p.cell for p in points} == set(CELLS)
+    sizes = {(p.hidden, p.inputs, p.steps, p.batch) for p in points}
+    assert sizes == {(256, 256, 100, 32), (64, 64, 1000, 1)}
+    assert len(points) == len(sizes) * len(CELLS)
+    for cell in {p.cell for p in points if p.mode == "infer"}:
+        assert not [*CELLS[cell](2, 2).parameters()]
 
 
 def test_the_grid_spans_what_it_says():
@@ -324,7 +354,8 @@ def test_pictures_of_few_and_of_many(count):
 
 def test_what_is_slower_is_found():
     found = made_up(10)
-    found["rows"] = [{"workload": "alone", "peer": None}, *reversed(found["rows"])]
+    unlike = [{"workload": "w0", "peer": "plain", "ratio": 0.9}, {"workload": "w1", "peer": None}]
+    found["rows"] = [*unlike, *reversed(found["rows"])]
     assert [row["workload"] for row in report.slower(found)] == ["w0", "w1", "w2", "w3", "w4"]
 
 

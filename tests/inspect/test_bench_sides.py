@@ -9,12 +9,20 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from unrolled.inspect.bench import array_sides, measure, peers, torch_sides
-from unrolled.inspect.bench.cells import Loop
-from unrolled.inspect.bench.workloads import GATES, NAMED, OWN_GATES, Workload
+from unrolled.inspect.bench import array_sides, measure, peers, torch_sides, workloads
+from unrolled.inspect.bench.equations import EQUATIONS
+from unrolled.inspect.bench.loops import NOISE, loop_of
+from unrolled.inspect.bench.torchrecurrent_side import TWINS
+from unrolled.inspect.bench.workloads import GATES, NAMED, NOISES, Workload
 
 TINY = Workload("tiny", "lstm", 5, 7, 1, 6, 3)
-CELLS = [*GATES, *OWN_GATES]
+CELLS = [*EQUATIONS]
+SMALL = [
+    replace(w, inputs=5, hidden=8, steps=9, batch=3)
+    for w in workloads.cells().values()
+    if w.steps == 1000
+]
+"""Every registered cell."""
 
 
 @pytest.mark.parametrize("mode", ["train", "infer"])
@@ -111,22 +119,80 @@ def test_the_derivative_by_hand_starts_where_it_is_told():
         np.testing.assert_allclose(gradient, getattr(layer, f"{name}_l0").grad, atol=1e-5)
 
 
+@pytest.mark.parametrize("workload", SMALL, ids=lambda w: w.cell)
+def test_every_registered_cell_agrees_with_its_loop(workload):
+    bench = measure.Bench(workload)
+    ours, engine, reason = bench.ours()
+    assert ours.side is not None, ours.reason
+    assert (engine, reason) == ("native", "")
+    assert bench.peer("loop").side is not None
+    assert bench.expected.tensors.keys() == (
+        set() if workload.mode == "infer" else bench.case.weights.keys()
+    )
+
+
+@pytest.mark.parametrize("cell", TWINS)
+def test_torchrecurrent_agrees(cell):
+    pytest.importorskip("torchrecurrent")
+    bench = measure.Bench(Workload("tiny", cell, 5, 8, 1, 9, 3))
+    found = bench.peer("torchrecurrent")
+    assert found.side is not None, found.reason
+    spoilt = {name: weight + 0.1 for name, weight in bench.case.weights.items()}
+    bench.short = bench.case = replace(bench.case, weights=spoilt)
+    assert bench.peer("torchrecurrent").differs
+
+
+def test_torchrecurrent_lacks_cells():
+    reason = measure.Bench(replace(TINY, own=True)).peer("torchrecurrent").reason
+    expected = "has no such cell" if find_spec("torchrecurrent") else "is not installed"
+    assert reason == expected
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_noise_agrees_with_the_reference_engine(noise):
+    workload = replace(TINY, own=True, noise=noise)
+    bench = measure.Bench(workload)
+    ours, engine, reason = bench.ours()
+    assert ours.side is not None, ours.reason
+    assert (engine, reason) == ("native", "")
+    assert bench.peer("plain").side is not None
+    plain = measure.Bench(replace(workload, noise="")).expected
+    assert np.abs(bench.expected.outputs - plain.outputs).max() > 1e-3
+    assert bench.peer("loop").reason == "draws no noise"
+    assert measure.Bench(TINY).peer("plain").reason == "is for noise in the loop"
+
+
+def test_every_noise_is_built():
+    assert set(NOISES) == NOISE.keys()
+
+
+def counted(workload):
+    """What torch counts in one step more of the loop: no step has a first one's zero states."""
+    totals = []
+    for steps in (8, 9):
+        net = loop_of(replace(workload, steps=steps))
+        with FlopCounterMode(display=False) as counter:
+            y, _ = net(torch.randn(steps, workload.batch, workload.inputs))
+            if workload.mode == "train":
+                (y**2).sum().backward()
+        totals.append(counter.get_total_flops())
+    return totals[1] - totals[0]
+
+
 @pytest.mark.parametrize("mode", ["train", "infer"])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", GATES)
 def test_multiply_adds_are_those_torch_counts(cell, mode):
-    workload = replace(TINY, cell=cell, mode=mode, layers=2 if cell in GATES else 1)
-    net = Loop(workload)
-    with FlopCounterMode(display=False) as counter:
-        y, _ = net(torch.randn(workload.steps, workload.batch, workload.inputs))
-        if mode == "train":
-            y.sum().backward()
-    # The zero states before the first step are multiplied too, but have no gradient.
-    first = 0
-    if mode == "train":
-        gates = (GATES | OWN_GATES)[cell]
-        first = workload.layers * workload.batch * gates * workload.hidden**2
-        first -= workload.batch * workload.hidden**2 if cell == "gru-before" else 0
-    assert counter.get_total_flops() == 2 * (workload.multiply_adds - first)
+    workload = replace(TINY, cell=cell, mode=mode, steps=1, layers=2)
+    assert counted(workload) == 2 * workload.multiply_adds
+
+
+@pytest.mark.parametrize("workload", SMALL, ids=lambda w: w.cell)
+def test_multiply_adds_of_registered_cells_are_those_torch_counts(workload):
+    workload = replace(workload, steps=1)
+    extra = 0
+    if workload.cell == "topdown":  # torch differentiates x along with the state that is beside it
+        extra = workload.batch * workload.inputs * workload.hidden
+    assert counted(workload) == 2 * (workload.multiply_adds + extra)
 
 
 def test_multiply_adds_of_the_others():

@@ -31,12 +31,15 @@ def bench(
     where it can, or in the one that ``UNROLLED_ENGINE`` names.
 
     Args:
-        workloads: Names or patterns (``U*``), see :mod:`unrolled.inspect.bench.workloads`; all by default.
+        workloads: Names or patterns (``U*``), see :mod:`unrolled.inspect.bench.workloads`; all named ones
+            by default. ``cell:*`` is every registered cell in two sizes, ``wiring:*`` noise in the loop.
         grid: Measure the grid of cells and sizes in place of the named workloads.
         seconds: For each workload, shared out among its peers; three pairs are timed in any case.
         threads: Threads of everyone; as many as torch has by default.
-        peers: ``torch``, ``padded``, ``loop``, ``compile``, ``jax``, ``numpy``, ``onnxruntime``; by default
-            all but ``compile``, which takes a minute a workload, and ``torch`` alone for the grid.
+        peers: ``torch``, ``padded``, ``loop``, ``compile``, ``jax``, ``numpy``, ``onnxruntime``,
+            ``torchrecurrent``, ``plain``; by default all but ``compile``, which takes a minute a
+            workload, and ``plain``; ``torch`` alone for the grid, ``loop`` and ``torchrecurrent`` for
+            cells, and ``plain``, the same without noise, for wirings.
         out: Where to write what is returned, as JSON, anew after every workload.
         picture: Where to draw the ratios, a PNG.
         watcher: Who is told of the progress.

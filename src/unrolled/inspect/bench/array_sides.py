@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unrolled.inspect.bench.equations import EQUATIONS, layers, sigmoid, split, widths
+from unrolled.inspect.bench.equations import EQUATIONS, layers, product, sigmoid, split, widths
 from unrolled.inspect.bench.side import Case, Results, Side, Skipped, float32_only, no_lengths
 from unrolled.inspect.bench.workloads import Workload
 
@@ -19,14 +19,25 @@ Derivative = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 Pull = Callable[[np.ndarray, np.ndarray], tuple[Gradients, np.ndarray]]
 
 
+def _check(case: Case) -> None:
+    """Skip what has no equations here.
+
+    Raises:
+        Skipped: If the workload is such.
+    """
+    float32_only(case)
+    no_lengths(case)
+    if case.workload.cell not in EQUATIONS or case.workload.own:
+        raise Skipped("has no equations of this cell")
+
+
 def numpy_loop(case: Case) -> Side:
     """Give the equations in NumPy.
 
     Raises:
-        Skipped: If nobody wrote down the derivative.
+        Skipped: If nobody wrote down the equations or the derivative.
     """
-    float32_only(case)
-    no_lengths(case)
+    _check(case)
     workload = case.workload
     if workload.mode != "infer" and (workload.cell not in FORWARD or workload.projection):
         raise Skipped("has no derivative of this cell written by hand")
@@ -38,7 +49,7 @@ class NumpySide(Side):
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.layers = layers(case.workload, case.weights)
+        self.layers = layers(case.workload, {**case.constants, **case.weights})
 
     def once(self) -> None:
         """Compute the outputs, and the gradients where the workload asks for them."""
@@ -63,7 +74,7 @@ class NumpySide(Side):
     def _outputs(self) -> np.ndarray:
         workload, y = self.case.workload, self.case.x
         for w in self.layers:
-            a = y @ w["x.weight"].T + w["x.bias"]
+            a = product(w, y)
             states: Any = [np.zeros((a.shape[1], n), np.float32) for n in widths(workload)]
             y = np.empty((*a.shape[:2], states[0].shape[1]), np.float32)
             for t in range(len(a)):
@@ -205,7 +216,7 @@ def jax_outputs(jax: Any, workload: Workload, weights: Any, x: Any, start: Any =
             new = step(jax.numpy, w, a, states)
             return new, new[0]
 
-        a = x @ w["x.weight"].T + w["x.bias"]
+        a = product(w, x)
         last, x = jax.lax.scan(advance, zeros if start is None else start, a)
     return x, last
 
@@ -214,19 +225,19 @@ class JaxSide(Side):
     """The equations in ``jax.lax.scan``, compiled as one.
 
     Raises:
-        Skipped: If the workload is not float32, or its rows have unequal lengths.
+        Skipped: If the workload is not float32, its rows have unequal lengths, or nobody wrote down
+            the equations.
     """
 
     def __init__(self, case: Case) -> None:
-        float32_only(case)
-        no_lengths(case)
+        _check(case)
         self.jax = jax = load_jax()
         self.trains = case.workload.mode == "train"
         self.weights = {name: jax.numpy.asarray(value) for name, value in case.weights.items()}
         self.x = jax.numpy.asarray(case.x)
 
         def outputs(weights: Any, x: Any) -> Any:  # noqa: ANN401
-            return jax_outputs(jax, case.workload, weights, x)[0]
+            return jax_outputs(jax, case.workload, {**case.constants, **weights}, x)[0]
 
         def loss(weights: Any, x: Any) -> Any:  # noqa: ANN401
             y = outputs(weights, x)

@@ -1,13 +1,13 @@
-"""One step of every cell in the letters of NumPy, which are JAX's as well.
+"""One step of the cells of the named workloads in the letters of NumPy, which are JAX's as well.
 
-`xp` is ``numpy`` or ``jax.numpy``; `w` holds a layer's weights by torch's names; `a` (B, G * H) is the
-product of the input, made for all steps at once; states are (B, H). The new states are given.
+`xp` is ``numpy`` or ``jax.numpy``; `w` holds a layer's weights and constants by torch's names; `a`
+(B, G * H) is the product of the input, made for all steps at once; states are (B, H). The new states
+are given.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from unrolled.inspect.bench.cells import LEAK
 from unrolled.inspect.bench.workloads import Workload
 
 Weights = Mapping[str, Any]
@@ -29,8 +29,14 @@ def layers(workload: Workload, weights: Weights) -> list[dict[str, Any]]:
 def widths(workload: Workload) -> list[int]:
     """Give the width of each state."""
     first = workload.projection or workload.hidden
-    pair = workload.cell in ("lstm", "layer-norm", "peephole")
+    pair = workload.cell.startswith("lstm")
     return [first, workload.hidden] if pair else [first]
+
+
+def product(w: Weights, x: Any) -> Any:  # noqa: ANN401
+    """Multiply the input of all steps (T, B, I) by its weights, and add their bias if there is one."""
+    a = x @ w["x.weight"].T
+    return a + w["x.bias"] if "x.bias" in w else a
 
 
 def split(a: Any, parts: int) -> list[Any]:  # noqa: ANN401
@@ -73,38 +79,39 @@ def _layer_norm(xp: Any, w: Weights, a: Any, states: Sequence[Any]) -> tuple[Any
         scale = xp.sqrt((centred * centred).mean(-1, keepdims=True) + 1e-5)
         return centred / scale * w[f"{name}.weight"] + w[f"{name}.bias"]
 
-    i, f, g, o = split(a + normed(h @ w["h.weight"].T, "norm"), 4)
+    i, f, g, o = split(normed(a, "norm_x") + normed(h @ w["h.weight"].T, "norm_h"), 4)
     c = sigmoid(xp, f) * c + sigmoid(xp, i) * xp.tanh(g)
     return sigmoid(xp, o) * xp.tanh(normed(c, "norm_c")), c
 
 
 def _leaky(xp: Any, w: Weights, a: Any, states: Sequence[Any]) -> tuple[Any, ...]:  # noqa: ANN401
     (h,) = states
-    return ((1 - LEAK) * h + LEAK * xp.tanh(a + h @ w["h.weight"].T),)
+    return ((1 - w["leak"]) * h + w["leak"] * xp.tanh(a + h @ w["h.weight"].T),)
 
 
 def _peephole(xp: Any, w: Weights, a: Any, states: Sequence[Any]) -> tuple[Any, ...]:  # noqa: ANN401
     h, c = states
-    p_i, p_f, p_o = w["p"][0], w["p"][1], w["p"][2]
     i, f, g, o = split(a + h @ w["h.weight"].T, 4)
-    c = sigmoid(xp, f + p_f * c) * c + sigmoid(xp, i + p_i * c) * xp.tanh(g)
-    return sigmoid(xp, o + p_o * c) * xp.tanh(c), c
+    c = sigmoid(xp, f + w["w_f"] * c) * c + sigmoid(xp, i + w["w_i"] * c) * xp.tanh(g)
+    return sigmoid(xp, o + w["w_o"] * c) * xp.tanh(c), c
 
 
 def _gru_before(xp: Any, w: Weights, a: Any, states: Sequence[Any]) -> tuple[Any, ...]:  # noqa: ANN401
     (h,) = states
     x_r, x_z, x_n = split(a, 3)
-    h_r, h_z = split(h @ w["h.weight"].T, 2)
+    width = h.shape[-1]
+    gates, candidate = w["h.weight"][: 2 * width], w["h.weight"][2 * width :]
+    h_r, h_z = split(h @ gates.T, 2)
     r, z = sigmoid(xp, x_r + h_r), sigmoid(xp, x_z + h_z)
-    return ((1 - z) * xp.tanh(x_n + (r * h) @ w["n.weight"].T) + z * h,)
+    return ((1 - z) * xp.tanh(x_n + (r * h) @ candidate.T) + z * h,)
 
 
 EQUATIONS: dict[str, Step] = {
     "rnn": _rnn,
     "lstm": _lstm,
     "gru": _gru,
-    "layer-norm": _layer_norm,
+    "lstm-layernorm": _layer_norm,
     "leaky": _leaky,
-    "peephole": _peephole,
+    "lstm-peephole": _peephole,
     "gru-before": _gru_before,
 }

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from unrolled.errors import InputError, UnrolledError
-from unrolled.inspect.bench import array_sides, onnx_side, step_sides, torch_sides
+from unrolled.inspect.bench import (
+    array_sides,
+    onnx_side,
+    step_sides,
+    torch_sides,
+    torchrecurrent_side,
+)
 from unrolled.inspect.bench.side import Case, Side, Skipped
 from unrolled.inspect.bench.workloads import Workload
 
@@ -37,11 +43,11 @@ PEERS: dict[str, Peer] = {
     "jax": Peer("JAX, lax.scan", ("jax",), array_sides.JaxSide, step_sides.JaxStep),
     "numpy": Peer("NumPy", (), array_sides.numpy_loop, step_sides.NumpyStep),
     "onnxruntime": Peer("ONNX Runtime", ("onnxruntime", "onnx"), onnx_side.OnnxSide),
+    "torchrecurrent": Peer(
+        "torchrecurrent's layer", ("torchrecurrent",), torchrecurrent_side.TorchRecurrentSide
+    ),
+    "plain": Peer("ours without the noise", (), torch_sides.plain),
 }
-DEFAULT = tuple(name for name in PEERS if name != "compile")
-"""Peers of the named workloads; ``compile`` takes a minute to compile, and has to be asked for."""
-DEFAULT_GRID = ("torch",)
-"""Peers of the grid."""
 
 
 def choose(names: Sequence[str]) -> tuple[str, ...]:

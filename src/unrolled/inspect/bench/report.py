@@ -18,6 +18,8 @@ COLOURS = {
     "jax": "#2a8c5a",
     "numpy": "#8a8a8a",
     "onnxruntime": "#b83280",
+    "torchrecurrent": "#0f9bb0",
+    "plain": "#5b5b5b",
 }
 MANY = 100
 """Rows from which on the picture is a cloud and not a list."""
@@ -88,8 +90,9 @@ def omissions(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def slower(result: Mapping[str, Any]) -> list[Any]:
-    """Give the rows in which a peer is faster than ours, the worst first."""
-    rows = [row for row in result["rows"] if row["peer"] is not None and row["ratio"] < 1]
+    """Give the rows in which a peer that does the same is faster than ours, the worst first."""
+    rows = [row for row in result["rows"] if row["peer"] not in (None, "plain")]
+    rows = [row for row in rows if row["ratio"] < 1]
     return sorted(rows, key=lambda row: row["ratio"])
 
 

@@ -5,6 +5,7 @@ import math
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from unrolled.inspect.bench.workloads import Precision, Workload
 from unrolled.inspect.doctor import usable_processors, version_of
 
 FORMAT_VERSION = 1
-LIBRARIES = "torch", "numpy", "jax", "onnxruntime"
+LIBRARIES = "torch", "numpy", "jax", "onnxruntime", "torchrecurrent"
 
 
 def run(
@@ -33,9 +34,9 @@ def run(
     watcher: Watcher | None,
 ) -> dict[str, Any]:
     """Measure: see :func:`unrolled.inspect.bench.bench`."""
-    chosen = workloads.choose(names, workloads.grid() if grid else workloads.NAMED)
-    default = peers.DEFAULT_GRID if grid else peers.DEFAULT
-    against = peers.choose(default if asked is None else asked)
+    chosen = workloads.choose(names, from_grid=grid)
+    if asked is not None:
+        chosen = [replace(workload, peers=peers.choose(asked)) for workload in chosen]
     if not (math.isfinite(seconds) and seconds > 0):
         raise InputError(f"--seconds must be above 0, not {seconds:g}")
     if threads is not None and threads < 1:
@@ -48,9 +49,9 @@ def run(
         asked_engine = os.environ.get("UNROLLED_ENGINE") or "native"
         with engine(asked_engine), measure.surroundings(threads) as number:
             result = _header(seconds, number)
-            watcher.begin(len(chosen) * max(1, len(against)))
+            watcher.begin(sum(max(1, len(workload.peers)) for workload in chosen))
             for workload in chosen:
-                _measure(workload, against, result, watcher)
+                _measure(workload, result, watcher)
                 if out is not None:
                     content = files.to_json(result, indent=2).encode() + b"\n"
                     files.write(Path(out), content, durable=False)
@@ -89,9 +90,7 @@ def _header(seconds: float, threads: int) -> dict[str, Any]:
     }
 
 
-def _measure(
-    workload: Workload, against: Sequence[str], result: dict[str, Any], watcher: Watcher
-) -> None:
+def _measure(workload: Workload, result: dict[str, Any], watcher: Watcher) -> None:
     """Measure one workload and put what was found into the result."""
 
     def note(kind: str, name: str, reason: str) -> None:
@@ -106,7 +105,7 @@ def _measure(
         ours, engine, reason = bench.ours()
         if ours.side is None:
             note("differing", "unrolled", ours.reason)
-            watcher.advance(max(1, len(against)))
+            watcher.advance(max(1, len(workload.peers)))
             return
         result["workloads"].append(
             {
@@ -117,9 +116,9 @@ def _measure(
                 **({"engine_reason": reason} if reason else {}),
             }
         )
-        share = result["seconds"] / max(1, len(against))
+        share = result["seconds"] / max(1, len(workload.peers))
         rows = 0
-        for name in against:
+        for name in workload.peers:
             watcher.at(workload.name, name)
             found = bench.peer(name)
             if found.side is None:

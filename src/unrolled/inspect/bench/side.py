@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,12 +21,19 @@ class Case:
 
     Attributes:
         x: The input, (T, B, I) float32; for a whole training step the text, (symbols,) int64.
-        weights: By torch's names.
+        weights: By torch's names; those of a registered cell by its own.
+        constants: What is not trained of a registered cell: its buffers.
     """
 
     workload: Workload
     x: np.ndarray
     weights: Arrays
+    constants: Arrays = field(default_factory=dict)
+
+    @property
+    def plain(self) -> "Case":
+        """The same without noise."""
+        return replace(self, workload=replace(self.workload, noise=""))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from unrolled import layers
-from unrolled.inspect.bench.cells import OWN, Loop
+from unrolled import engine, layers
+from unrolled.engine.randomness import counter
+from unrolled.inspect.bench.loops import loop_of, make_cell
 from unrolled.inspect.bench.side import Arrays, Case, Results, Side, Skipped, no_lengths
 from unrolled.inspect.bench.workloads import Workload
 
@@ -38,9 +40,7 @@ class TorchSide(Side):
         self.workload, self.module, self.rename = case.workload, module, rename
         self.run = module if run is None else run
         self.autocasts = case.workload.precision == "bfloat16"
-        with torch.no_grad():
-            for name, parameter in module.named_parameters():
-                parameter.copy_(torch.tensor(case.weights[rename(name)]))
+        self.load(case)
         x, lengths = torch.from_numpy(case.x), case.workload.lengths
         self.x: Tensor | PackedSequence = x
         self.mask: Tensor | None = None
@@ -49,6 +49,21 @@ class TorchSide(Side):
             self.mask = (steps < torch.from_numpy(lengths)[:, None]).float()  # (T, B, 1)
         elif lengths is not None:
             self.x = pack_padded_sequence(x, torch.from_numpy(lengths), enforce_sorted=False)
+
+    def load(self, case: Case) -> None:
+        """Give the module the weights of a case."""
+        known = {**case.constants, **case.weights}
+        with torch.no_grad():
+            for name, tensor in (*self.module.named_parameters(), *self.module.named_buffers()):
+                tensor.copy_(torch.tensor(known[self.rename(name)]))
+
+    def gradients(self) -> Arrays:
+        """Give the gradients by the names of the weights."""
+        return {
+            self.rename(name): parameter.grad.float().numpy().copy()
+            for name, parameter in self.module.named_parameters()
+            if parameter.grad is not None
+        }
 
     def once(self) -> None:
         """Run forward, and backward where the workload asks for it."""
@@ -61,12 +76,7 @@ class TorchSide(Side):
             y, _ = pad_packed_sequence(y, total_length=self.workload.steps)
         elif self.mask is not None:
             y = y * self.mask
-        gradients = {
-            self.rename(name): parameter.grad.float().numpy().copy()
-            for name, parameter in self.module.named_parameters()
-            if parameter.grad is not None
-        }
-        return Results(y.detach().float().numpy().copy(), gradients)
+        return Results(y.detach().float().numpy().copy(), self.gradients())
 
     def _compute(self) -> Any:  # noqa: ANN401 - a tensor, or packed
         autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocasts)
@@ -86,15 +96,15 @@ def make_case(workload: Workload) -> Case:
     """Draw the weights and the input of a layer, the same at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module, rename = (
-            (_standard(nn, workload), str) if workload.standard else (Loop(workload), _own)
-        )
-    weights: Arrays = {
-        rename(name): parameter.detach().numpy() for name, parameter in module.named_parameters()
-    }
+        bare = replace(workload, noise="")
+        module = _standard(nn, workload) if workload.standard else make_cell(bare)
+    weights, constants = (
+        {name: tensor.detach().numpy() for name, tensor in named}
+        for named in (module.named_parameters(), module.named_buffers())
+    )
     shape = workload.steps, workload.batch, workload.inputs
     x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    return Case(workload, x, weights)
+    return Case(workload, x, weights, constants)
 
 
 def ours(case: Case) -> Side:
@@ -102,8 +112,27 @@ def ours(case: Case) -> Side:
     workload = case.workload
     if workload.standard:
         return TorchSide(case, _standard(layers, workload))
-    cell = OWN[workload.cell](workload.inputs, workload.hidden)
-    return TorchSide(case, layers.Recurrent(cell), _own)
+    layer = layers.Recurrent(make_cell(workload))
+    if workload.noise:
+        return TorchSide(case, layer, _within, _same_noise(layer))
+    return TorchSide(case, layer, _own)
+
+
+def _same_noise(layer: nn.Module) -> Callable[[Tensor], Any]:
+    """Let every call draw the same."""
+
+    def run(x: Tensor) -> Any:  # noqa: ANN401 - what the layer gives
+        with counter(0):
+            return layer(x)
+
+    return run
+
+
+def plain(case: Case) -> Side:
+    """Give ours without the noise, for the same weights."""
+    if not case.workload.noise:
+        raise Skipped("is for noise in the loop")
+    return ours(case.plain)
 
 
 def torch_nn(case: Case) -> Side:
@@ -134,7 +163,13 @@ def compiled_loop(case: Case) -> Side:
 
 
 def reference(case: Case) -> Side:
-    """Give what all others are compared with: torch.nn, or the loop where it lacks the cell."""
+    """Give what all others are compared with: torch.nn, or the loop where it lacks the cell.
+
+    Noise is drawn by this package alone: there it is the reference engine.
+    """
+    if case.workload.noise:
+        layer = layers.Recurrent(make_cell(case.workload))
+        return TorchSide(case, layer, _within, engine.engine("reference")(_same_noise(layer)))
     return torch_nn(case) if case.workload.standard else loop(case)
 
 
@@ -164,7 +199,9 @@ def _loop(case: Case) -> tuple[nn.Module, Callable[[str], str]]:
     no_lengths(case)
     if case.workload.projection:
         raise Skipped("has no step with a projection")
-    return Loop(case.workload), _of_layer if case.workload.standard else _own
+    if case.workload.noise:
+        raise Skipped("draws no noise")
+    return loop_of(case.workload), _of_layer if case.workload.standard else _own
 
 
 def _of_layer(name: str) -> str:
@@ -176,3 +213,8 @@ def _of_layer(name: str) -> str:
 def _own(name: str) -> str:
     """``cells.0.x.weight`` is the cell's ``x.weight``."""
     return name.removeprefix("cells.0.")
+
+
+def _within(name: str) -> str:
+    """``cells.0.cell.x.weight`` is ``x.weight`` of the cell that noise is around."""
+    return _own(name).removeprefix("cell.")

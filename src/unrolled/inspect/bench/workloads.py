@@ -1,6 +1,7 @@
-"""What is measured: the named workloads, and the grid.
+"""What is measured: the named workloads, every registered cell, noise in the loop, and the grid.
 
-I inputs, H hidden units, L layers, T steps, B rows, V symbols. Nothing here imports torch.
+I inputs, H hidden units, L layers, T steps, B rows, V symbols. Nothing here imports torch before it
+is asked about the registered cells.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,17 +20,12 @@ Precision = Literal["float32", "high", "bfloat16"]
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 """The cells of torch.nn, and how many products each makes of its input."""
-OWN_GATES = {"layer-norm": 4, "leaky": 1, "peephole": 4, "gru-before": 3}
-"""Cells that torch.nn does not have."""
-WORDS = {
-    "rnn": "RNN",
-    "lstm": "LSTM",
-    "gru": "GRU",
-    "layer-norm": "layer-norm LSTM",
-    "leaky": "leaky RNN",
-    "peephole": "peephole LSTM",
-    "gru-before": "GRU, reset before the product",
-}
+FIXED = ("esn",)
+"""Registered cells that have nothing to train."""
+NOISES = ("dropout", "dropout-per-step", "zoneout-h", "zoneout-c", "weight-dropout")
+"""Noise in the time loop, measured against the same without it."""
+USUAL = "torch", "padded", "loop", "jax", "numpy", "onnxruntime", "torchrecurrent"
+"""Peers of the named workloads; ``compile`` takes a minute to compile, and has to be asked for."""
 KINDS = {"train": "forward and backward", "infer": "forward", "step": "whole training step"}
 
 GRID_HIDDEN = 32, 64, 128, 256, 512, 1024
@@ -46,6 +42,7 @@ class Workload:
     """A net, its input, and what is computed.
 
     Attributes:
+        cell: One of torch.nn's by its name there in small letters, or a registered one of ours.
         mode: ``train`` is forward and backward of a layer inside a torch loop, ``infer`` is forward
             only, ``step`` is a whole update of a model over V = I symbols: lookup, layer, read-out,
             cross-entropy, backward, clipping, Adagrad.
@@ -65,11 +62,17 @@ class Workload:
     """Whether rows have unequal lengths."""
     precision: Precision = "float32"
     mode: Mode = "train"
+    own: bool = False
+    """Whether the cell is this package's where torch.nn has one of that name."""
+    noise: str = ""
+    """One of :data:`NOISES`, or none."""
+    peers: tuple[str, ...] = USUAL
+    """Who is set against it unless others are asked for."""
 
     @property
     def standard(self) -> bool:
-        """Whether torch.nn has the cell."""
-        return self.cell in GATES
+        """Whether the cell is torch.nn's."""
+        return self.cell in GATES and not self.own
 
     @cached_property
     def lengths(self) -> np.ndarray | None:
@@ -84,12 +87,13 @@ class Workload:
     def what(self) -> str:
         """The workload in words."""
         parts = [
-            f"{WORDS[self.cell]} {self.layers} x {self.hidden}",
+            f"{self.cell.upper() if self.standard else self.cell} {self.layers} x {self.hidden}",
             f"{self.inputs} {'symbols' if self.mode == 'step' else 'inputs'}",
             f"T {self.steps}",
             f"B {self.batch}",
             *([f"projected to {self.projection}"] if self.projection else []),
             *(["unequal lengths"] if self.packed else []),
+            *([self.noise] if self.noise else []),
             {"float32": "float32", "high": "float32 as bfloat16 x 3"}.get(
                 self.precision, self.precision
             ),
@@ -105,7 +109,12 @@ class Workload:
         the input is wanted: below the first layer.
         """
         rows = self.steps * self.batch if self.lengths is None else int(self.lengths.sum())
-        gates, width = (GATES | OWN_GATES)[self.cell], self.projection or self.hidden
+        if not self.standard:
+            from unrolled.inspect.bench.loops import multiply_adds
+
+            forward, both = multiply_adds(self.cell, self.inputs, self.hidden)
+            return rows * (forward if self.mode == "infer" else both)
+        gates, width = GATES[self.cell], self.projection or self.hidden
         passes = 1 if self.mode == "infer" else 3
         total = 0
         for layer in range(self.layers):
@@ -129,10 +138,15 @@ def _named() -> list[Workload]:
     gp = Workload("GP", "gru", 128, 128, 1, 128, 32)
     v = Workload("V", "lstm", 128, 128, 1, 128, 32, packed=True)
     layers = [small, replace(small, name="A2", cell="lstm"), b, c, g, p, gp, v]
-    suffixes = {"layer-norm": "", "leaky": " leaky", "peephole": " peephole", "gru-before": " gru"}
-    for cell, suffix in suffixes.items():
+    own = {
+        "": "lstm-layernorm",
+        " leaky": "leaky",
+        " peephole": "lstm-peephole",
+        " gru": "gru-before",
+    }
+    for suffix, cell in own.items():
         layers.append(Workload(f"U{suffix}", cell, 256, 256, 1, 100, 32))
-    for cell, suffix in suffixes.items():
+    for suffix, cell in own.items():
         layers.append(Workload(f"U1{suffix}", cell, 64, 64, 1, 1000, 1))
     return [
         *layers,
@@ -165,6 +179,7 @@ def grid() -> dict[str, Workload]:
             *(cell, hidden, hidden, 1, steps, batch),
             mode=mode,
             precision=precision,
+            peers=("torch",),
         )
         for cell, hidden, steps, batch, mode, precision in product(
             GATES, GRID_HIDDEN, GRID_STEPS, GRID_BATCH, GRID_MODES, GRID_PRECISIONS
@@ -173,17 +188,47 @@ def grid() -> dict[str, Workload]:
     return {p.name: p for p in points if p.multiply_adds <= GRID_LIMIT}
 
 
-def choose(names: Sequence[str], among: dict[str, Workload]) -> list[Workload]:
-    """Find workloads by name or pattern (``U*``); all of them where no name is given.
+def cells() -> dict[str, Workload]:
+    """Give every registered cell in two sizes: ``cell:mgu-256`` is T 100, B 32; ``-64`` is T 1000, B 1."""
+    from unrolled.cells import CELLS
+
+    points = [
+        Workload(
+            f"cell:{cell}-{hidden}",
+            *(cell, hidden, hidden, 1, steps, batch),
+            mode="infer" if cell in FIXED else "train",
+            own=True,
+            peers=("loop", "torchrecurrent"),
+        )
+        for cell, (hidden, steps, batch) in product(CELLS, ((256, 100, 32), (64, 1000, 1)))
+    ]
+    return {p.name: p for p in points}
+
+
+def wirings() -> dict[str, Workload]:
+    """Give an LSTM with every noise in its loop: ``wiring:dropout`` and so on."""
+    lstm = Workload("", "lstm", 256, 256, 1, 100, 32, own=True, peers=("plain",))
+    points = [replace(lstm, name=f"wiring:{noise}", noise=noise) for noise in NOISES]
+    return {p.name: p for p in points}
+
+
+def choose(names: Sequence[str], *, from_grid: bool = False) -> list[Workload]:
+    """Find workloads by name or pattern (``U*``, ``cell:*``).
+
+    Args:
+        names: Names and patterns; without any, all named workloads, or the whole grid.
+        from_grid: Whether names are those of the grid.
 
     Raises:
         InputError: If nothing has such a name.
     """
+    among = grid() if from_grid else NAMED | (cells() | wirings() if names else {})
     chosen: dict[str, Workload] = {}
     for name in names or ("*",):
         found = {key: w for key, w in among.items() if key == name or fnmatchcase(key, name)}
         if not found:
-            raise InputError(f"no workload {name!r}; there are {_shortened(among)}")
+            listed = among if from_grid else [*NAMED, "cell:*", "wiring:*"]
+            raise InputError(f"no workload {name!r}; there are {_shortened(listed)}")
         chosen |= found
     return list(chosen.values())
 
