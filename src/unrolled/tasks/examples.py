@@ -3,6 +3,7 @@
 B rows of a batch, C labels.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -143,6 +144,14 @@ class Texts(Examples):
     def inputs(self, items: Sequence[str]) -> list[np.ndarray]:
         """Give the ids of each text."""
         return [self.vocabulary.encode(_spaced(text, self.settings.data)) for text in items]
+
+    def spelt(self, text: str) -> list[str]:
+        """Give the symbols of a text as they stand in it, those too that the vocabulary lacks."""
+        known, unknown = self.vocabulary.symbols, self.vocabulary.unknown
+        (ids,) = self.inputs([text])
+        pattern = "".join(r"( ?\S+?)" if i == unknown else f"({re.escape(known[i])})" for i in ids)
+        found = re.fullmatch(pattern, _spaced(text, self.settings.data))
+        return [*found.groups()] if found else [known[i] for i in ids]
 
     def batch(
         self, inputs: Sequence[np.ndarray], place: tuple[int, int] | None
