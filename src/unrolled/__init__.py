@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from unrolled.inspect import doctor as doctor
     from unrolled.inspect.cells import explain as explain
     from unrolled.inspect.describe import describe as describe
+    from unrolled.inspect.filters import filters as filters
     from unrolled.inspect.gradients import check_gradients as check_gradients
     from unrolled.layers import GRU as GRU
     from unrolled.layers import LSTM as LSTM
@@ -64,6 +65,7 @@ __all__ = [
     "describe",
     "doctor",
     "explain",
+    "filters",
     "frozen",
     "layers",
     "load",
@@ -95,6 +97,7 @@ __getattr__, __dir__ = lazily(
         "describe": "unrolled.inspect.describe",
         "doctor": "unrolled.inspect",
         "explain": "unrolled.inspect.cells",
+        "filters": "unrolled.inspect.filters",
         "frozen": "unrolled.engine.frozen",
         "layers": "unrolled.layers",
         "load": "unrolled.checkpoint.load",

@@ -1,4 +1,4 @@
-"""The commands of this room: ``doctor``, ``explain``, ``bench``, ``filter``."""
+"""The commands of this room: ``inspect``, ``doctor``, ``explain``, ``bench``, ``filter``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +10,7 @@ from unrolled.inspect.bench import SECONDS, bench
 from unrolled.inspect.doctor import doctor
 from unrolled.inspect.explain_command import explain
 from unrolled.inspect.filter_command import filter_
+from unrolled.inspect.inspect_command import inspect_
 
 if TYPE_CHECKING:
     from unrolled.inspect.bench.display import Watcher
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add this room's commands."""
+    app.command("inspect")(inspect_)
     app.command("doctor")(_doctor)
     app.command("explain")(explain)
     app.command("bench")(_bench)

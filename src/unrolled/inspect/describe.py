@@ -161,7 +161,7 @@ def _run(model: nn.Module, x: Tensor) -> tuple[list[Layer], int]:
         rows.append(Layer(name, kind, tuple(y.shape[1:]), reach, stride, own, spent, size))
 
     with ExitStack() as stack:
-        for name, module in _layers(model):
+        for name, module in layers_of(model):
             for hook in (
                 module.register_forward_pre_hook(before(name)),
                 module.register_forward_hook(behind),
@@ -176,7 +176,7 @@ def _run(model: nn.Module, x: Tensor) -> tuple[list[Layer], int]:
     return rows, counter.get_total_flops() // 2
 
 
-def _layers(model: nn.Module, path: str = "") -> list[tuple[str, nn.Module]]:
+def layers_of(model: nn.Module, path: str = "") -> list[tuple[str, nn.Module]]:
     """Give the modules that are one layer: without parts, or parametrised, or with weights of their own."""
     parts = [*model.named_children()]
     own = next(iter(model.parameters(recurse=False)), None) is not None
@@ -184,7 +184,7 @@ def _layers(model: nn.Module, path: str = "") -> list[tuple[str, nn.Module]]:
         return [(path or type(model).__name__, model)]
     found: list[tuple[str, nn.Module]] = []
     for name, part in parts:
-        found += _layers(part, f"{path}.{name}" if path else name)
+        found += layers_of(part, f"{path}.{name}" if path else name)
     return found
 
 
@@ -193,7 +193,7 @@ def _refusal(model: nn.Module, x: Tensor, running: list[tuple[str, int]], error:
     if not running:
         return f"{kind} does not take {size}: {error}"
     name = running[-1][0]
-    layer = dict(_layers(model))[name]
+    layer = dict(layers_of(model))[name]
     cure = (
         f"; a {type(layer).__name__} layer has a fixed size: pool to one first with AdaptivePool"
         if isinstance(layer, nn.Linear)
