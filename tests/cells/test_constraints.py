@@ -322,7 +322,7 @@ def test_the_joint_matrix_of_an_lstm_by_name(make):
         (lambda: cells.ConvGRU(3, 4, (5,), 2), "kernel_size must be odd, not 2"),
         (
             lambda: ur.Recurrent(cells.ConvLSTM(2, 3, (4, 5)))(torch.zeros(3, 2, 2, 4, 6)),
-            r"ConvLSTM: x must be \(rows, 2, 4, 5\) at each step, not \(2, 2, 4, 6\)",
+            r"ConvLSTM: x must be \(rows, 2, 4, 5\) at each step, not \(rows, 2, 4, 6\)",
         ),
         (lambda: cells.teacher(torch.zeros(2, 1, 1), 1.2), "the probability must lie between"),
         (lambda: cells.start_(torch.empty(2, 2), "xavier"), "no initialisation 'xavier'"),

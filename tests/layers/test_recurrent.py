@@ -134,3 +134,21 @@ def test_a_cell_without_parameters_keeps_its_dtype():
     net = ur.Recurrent(cells.EchoState(3, 10).double(), num_layers=2, bidirectional=True)
     assert {t.dtype for t in net.buffers()} == {torch.float64}
     assert ur.explain(net.cell).engine == "native"
+
+
+@pytest.mark.parametrize("kind", [cells.ConvLSTM, cells.ConvGRU])
+def test_the_convolution_of_the_input_is_computed_once_for_all_steps(kind):
+    cell = kind(2, 3, (5,)).double()
+    x = torch.randn(4, 3, 2, 5, dtype=torch.float64)
+    x[2:, 0] = torch.nan
+    calls = []
+    cell.x.register_forward_hook(lambda module, given, result: calls.append(len(result)))
+    y, _ = ur.Recurrent(cell)(x, lengths=torch.tensor([2, 4, 4]))
+    assert calls == [12]
+    y.sum().backward()
+    assert all(p.grad.isfinite().all() for p in cell.parameters() if p.grad is not None)
+    states = [torch.zeros(3, 3, 5, dtype=torch.float64)] * len(cell.state_names)
+    for t in range(2):
+        new = cell.step(x[t], *states)
+        states = [*new] if isinstance(new, tuple) else [new]
+        torch.testing.assert_close(y[t], states[0])

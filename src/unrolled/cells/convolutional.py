@@ -62,7 +62,8 @@ class Convolutional(Cell):
         if tuple(x.shape[2:]) != self.shape:
             raise ValueError(
                 f"{type(self).__name__}: x must be (rows, {self.input_size}, "
-                f"{', '.join(map(str, self.shape))}) at each step, not {tuple(x.shape)}"
+                f"{', '.join(map(str, self.shape))}) at each step, not (rows, "
+                f"{', '.join(map(str, x.shape[1:]))})"
             )
         return self.x(x)
 
@@ -95,7 +96,11 @@ class ConvLSTM(Convolutional):
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Compute one step: x (B, I, ...), h, c (B, H, ...) -> h, c."""
-        i, f, g, o = (self.of_input(x) + self.h(h)).chunk(4, 1)
+        return self.advance(self.of_input(x), h, c)
+
+    def advance(self, a: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute one step from W_x x_t + b (B, 4 H, ...)."""
+        i, f, g, o = (a + self.h(h)).chunk(4, 1)
         i = self.gate("i", (i + self.w_i * c).sigmoid())
         f = self.gate("f", (f + self.w_f * c).sigmoid())
         c = f * c + i * self.gate("g", g.tanh())
@@ -130,8 +135,12 @@ class ConvGRU(Convolutional):
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         """Compute one step: x (B, I, ...), h (B, H, ...) -> h."""
+        return self.advance(self.of_input(x), h)
+
+    def advance(self, a: Tensor, h: Tensor) -> Tensor:
+        """Compute one step from W_x x_t + b (B, 3 H, ...)."""
         w_r, w_z, w_n = self.h.weight.chunk(3)
-        x_r, x_z, x_n = self.of_input(x).chunk(3, 1)
+        x_r, x_z, x_n = a.chunk(3, 1)
         r = self.gate("r", (x_r + self._convolve(h, w_r)).sigmoid())
         z = self.gate("z", (x_z + self._convolve(h, w_z)).sigmoid())
         n = self.gate("n", (x_n + self._convolve(r * h, w_n)).tanh())

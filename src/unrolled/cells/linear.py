@@ -1,38 +1,16 @@
 """Cells linear in their state: h_t = a_t h_{t-1} + b_t, with a and b from the input alone.
 
-So all steps can be computed at once: see :func:`unrolled.layers.scan.scan`.
+So all steps can be computed at once: see :func:`unrolled.engine.scan.scan`.
 """
 
 import math
-from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from unrolled.cells.start import uniform_start
-from unrolled.engine import Cell
 from unrolled.engine.cell import Width
-
-
-class LinearCell(Cell):
-    """A cell with h_t = a_t h_{t-1} + b_t, element by element. State: h.
-
-    Where a and b are complex, h holds the real parts before the imaginary ones, and the cell says
-    itself what a step and its outputs are.
-    """
-
-    @abstractmethod
-    def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Give a and b for x (..., I): each (..., H), or broadcast to it, real or complex."""
-
-    def outputs(self, x: Tensor, h: Tensor) -> Tensor:
-        """Read y out of x (..., I) and h (..., width): h itself unless overridden."""
-        return h
-
-    def step(self, x: Tensor, h: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Compute one step: x (B, I), h (B, H) -> h (B, H)."""
-        a, b = self.coefficients(x)
-        return a * h + b
+from unrolled.engine.scan import LinearCell
 
 
 class MinGRU(LinearCell):

@@ -72,6 +72,13 @@ class Cell(nn.Module):
     step: Callable[..., Any]
     """``step(x, *states, **extras)``: x (B, I) and the states -> the new states, then the outputs."""
 
+    of_input: Any = None
+    """``of_input(x)``: what of a step needs x alone, (N, I, ...) -> (N, ...). Only a cell that cannot
+    be compiled, which finds it by itself, has a use for it: the reference engine computes it for all
+    steps at once, and calls ``advance`` for ``step``."""
+    advance: Any = None
+    """``advance(of_input(x), *states, **extras)`` is ``step(x, *states, **extras)``."""
+
     @property
     def state_sizes(self) -> dict[str, Width]:
         """Width of every state; ``hidden_size`` each unless overridden."""

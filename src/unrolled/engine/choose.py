@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from unrolled.engine.native import Compiled
 from unrolled.engine.packing import alike, pack
 from unrolled.engine.programs import compiled
 from unrolled.engine.reference import Outputs
+from unrolled.engine.scan import LinearCell, run_linear
 from unrolled.errors import InputError, RunError
 
 OTHER_DTYPE = "its parameters are of another dtype than the input"
@@ -95,9 +97,18 @@ def run(
             f"unrolled is not tested on {x.device.type}; move the module and its inputs to cpu or cuda"
         )
     cell = cell if parameters is None else bind(cell, parameters)
+    if _scans(cell) and not extras:
+        return run_linear(cell, x, states, lengths=lengths, reverse=reverse, keep=keep)
     return reference.run(
         cell, x, states, lengths=lengths, extras=extras, reverse=reverse, keep=keep
     )
+
+
+def _scans(cell: Cell) -> TypeGuard[LinearCell]:
+    """Whether a cell that the native engine does not run is computed over all steps at once."""
+    if not isinstance(cell, LinearCell) or engine_asked() != "native":
+        return False
+    return not torch.compiler.is_compiling() and not _transformed()
 
 
 def _native(

@@ -5,7 +5,7 @@ that at step t only the first ``n`` rows still run: padding is never computed. A
 every row within its own length, runs forwards, and flips back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,12 +83,18 @@ def run(
     }
     kept: dict[str, list[Tensor]] = {}
 
+    step = cell.step
+    if cell.of_input is not None:
+        # What lies past the ends may be anything, and must not reach the gradient of what it meets.
+        x = cell.of_input(rows.cleared(x).flatten(0, 1)).unflatten(0, x.shape[:2])
+        step = cell.advance
+
     for t in range(rows.longest):
         n = rows.running[t]
         before = [_seen(cell, name, trail[name], n) for name in cell.state_names]
         with recording_gates() if keep else nullcontext({}) as gates:
             results = _step(
-                cell, x[t, :n], before, {name: extra[t, :n] for name, extra in extras.items()}
+                cell, step, x[t, :n], before, {name: extra[t, :n] for name, extra in extras.items()}
             )
         named = dict(
             zip(cell.state_names + cell.output_names, check_results(cell, results, n), strict=True)
@@ -105,9 +111,15 @@ def run(
     return Outputs(y=history.pop(""), states=_last(cell, trail, rows), history=history)
 
 
-def _step(cell: Cell, x: Tensor, states: list[Any], extras: dict[str, Tensor]) -> Any:  # noqa: ANN401
+def _step(
+    cell: Cell,
+    step: Callable[..., Any],
+    x: Tensor,
+    states: list[Any],
+    extras: dict[str, Tensor],
+) -> Any:  # noqa: ANN401
     try:
-        return cell.step(x, *states, **extras)
+        return step(x, *states, **extras)
     except (RuntimeError, TypeError, ValueError) as error:
         reason = why_it_failed(
             cell, x, dict(zip(cell.state_names, states, strict=True)) | extras, error
@@ -174,6 +186,13 @@ class Rows:
         if self.order is not None:
             x = x[:, self.order.to(x.device)]
         return self._flip(x) if reverse else x
+
+    def cleared(self, x: Tensor) -> Tensor:
+        """Set to zero what lies past the ends of sorted rows (T, B, ...)."""
+        if self.order is None:
+            return x
+        past = torch.arange(self.steps)[:, None] >= self.lengths
+        return x.masked_fill(past.view(*past.shape, *[1] * (x.dim() - 2)).to(x.device), 0)
 
     def leave(self, values: list[Tensor], reverse: bool) -> Tensor:
         """Stack values (n, width), n the rows running at each step, to (T, B, width); undo the rest."""

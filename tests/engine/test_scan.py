@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import unrolled as ur
 from unrolled import cells
-from unrolled.engine import run
-from unrolled.layers.scan import run_linear, scan
+from unrolled.engine import native, run
+from unrolled.engine.scan import run_linear, scan
 
 
 def loop(decay, value, initial=None):
@@ -92,3 +93,21 @@ def test_bad_input():
         scan(torch.ones(3), torch.ones(0, 3))
     with pytest.raises(ValueError, match="must broadcast to value"):
         scan(torch.ones(4), torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("kind", ["mingru", "minlstm", "lru"])
+def test_what_the_native_engine_declines_is_scanned(kind, monkeypatch):
+    net = ur.Recurrent(cells.CELLS[kind](3, 4), num_layers=2, bidirectional=True).double()
+    x = torch.randn(9, 3, 3, dtype=torch.float64)
+    lengths = torch.tensor([4, 9, 0])
+    wanted, _ = net(x, lengths=lengths)
+    monkeypatch.setattr(native, "_native", None)
+    steps = []
+    kinds = type(net.cells[0])
+    monkeypatch.setattr(kinds, "step", lambda *_: steps.append(1))
+    found, _ = net(x, lengths=lengths)
+    torch.testing.assert_close(found, wanted)
+    assert not steps
+    monkeypatch.undo()
+    with ur.engine("reference"):  # the loop is what is right
+        torch.testing.assert_close(net(x, lengths=lengths)[0], wanted)

@@ -6,6 +6,7 @@ one operation over all rows. Nothing is divided and no logarithm taken, so that 
 either sign, and products that vanish are all right.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -13,10 +14,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unrolled.cells.linear import LinearCell
-from unrolled.engine import Outputs
-from unrolled.engine.cell import recording_gates
+from unrolled.engine.cell import Cell, recording_gates
 from unrolled.engine.check import check_input, check_lengths, complete_states
+from unrolled.engine.reference import Outputs
+
+
+class LinearCell(Cell):
+    """A cell with h_t = a_t h_{t-1} + b_t, element by element. State: h.
+
+    Where a and b are complex, h holds the real parts before the imaginary ones, and the cell says
+    itself what a step and its outputs are.
+    """
+
+    @abstractmethod
+    def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give a and b for x (..., I): each (..., H), or broadcast to it, real or complex."""
+
+    def outputs(self, x: Tensor, h: Tensor) -> Tensor:
+        """Read y out of x (..., I) and h (..., width): h itself unless overridden."""
+        return h
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Compute one step: x (B, I), h (B, H) -> h (B, H)."""
+        a, b = self.coefficients(x)
+        return a * h + b
 
 
 def scan(decay: Tensor, value: Tensor, initial: Tensor | None = None) -> Tensor:
