@@ -63,11 +63,11 @@ def test_parts_and_biases_add_up_to_the_decision(train, films, pooling):
     assert "".join(symbol.text for symbol in decision.symbols).strip() == text
 
 
-def test_the_words_that_decide_are_named(films):
-    found = ngrams(films, ["a good film", "a dull film"])
+def test_the_words_that_decide_are_named(train):
+    found = ngrams(train(filter_widths=(1,)), ["a good film", "a dull film"])
     for decision, word in zip(found.decisions, ("good", "dull"), strict=True):
         assert max(decision.symbols, key=lambda symbol: symbol.value).text.strip() == word
-        assert word in decision.phrases[0].text
+        assert max(decision.phrases, key=lambda phrase: phrase.value).text.strip() == word
         assert len(decision.phrases) <= 5
 
 
