@@ -11,8 +11,8 @@ from unrolled.errors import InputError
 from unrolled.inspect.ngrams import ngrams, texts_of
 
 ROWS = [
-    *(("a very good film", "pos"), ("good fun", "pos"), ("so good and warm", "pos")),
-    *(("a dull film", "neg"), ("dull and cold", "neg"), ("how dull", "neg")),
+    *(("a very good film", "pos"), ("good and so", "pos"), ("so good", "pos")),
+    *(("a very dull film", "neg"), ("dull and so", "neg"), ("so dull", "neg")),
 ]
 
 
@@ -64,7 +64,7 @@ def test_parts_and_biases_add_up_to_the_decision(train, films, pooling):
 
 
 def test_the_words_that_decide_are_named(train):
-    found = ngrams(train(filter_widths=(1,)), ["a good film", "a dull film"])
+    found = ngrams(train(filter_widths=(1,), steps=150), ["a good film", "a dull film"])
     for decision, word in zip(found.decisions, ("good", "dull"), strict=True):
         assert max(decision.symbols, key=lambda symbol: symbol.value).text.strip() == word
         assert max(decision.phrases, key=lambda phrase: phrase.value).text.strip() == word
