@@ -11,6 +11,7 @@ from rich.console import Console
 
 from unrolled import console
 from unrolled.settings import Settings
+from unrolled.tasks import Task
 from unrolled.train import display
 from unrolled.train.callbacks import Checkpoint, End, Evaluation, Sample, Start, Step
 from unrolled.train.summary import amount, clock, rate, summary
@@ -191,7 +192,7 @@ def test_the_summary_of_a_recipe_says_whether_its_target_is_reached():
 
 def test_the_next_commands_of_a_task_that_writes_nothing_and_of_an_own_cell():
     settings = Settings.from_flags("classify", {"cell": "my cell.py:Cell"})
-    start = Start(settings, SimpleNamespace(), OUT, 0, 100, 1, "texts", 8, 1)
+    start = Start(settings, SimpleNamespace(examples=Task.examples), OUT, 0, 100, 1, "texts", 8, 1)
     predict, evaluate, resume = parts(start)[-3:]
     assert predict == "  unrolled predict runs/x --cell 'my cell.py:Cell' 'a text of yours'"
     assert evaluate.startswith("  unrolled evaluate runs/x --cell")

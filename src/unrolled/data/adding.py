@@ -18,6 +18,7 @@ class Adding(Made):
 
     kind = "adding"
     metric = "mse"
+    examples = ("numbers-and-marks.csv", "adding")
     inputs = 2
     outputs = 1
 

@@ -64,6 +64,7 @@ class Films(Made):
 
     kind = "moving-digits"
     metric = "mse"
+    examples = ("film.npy", "moving-digits")
     inputs = outputs = 1
     grid = (SIDE, SIDE)
     held = 500

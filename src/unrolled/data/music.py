@@ -63,6 +63,7 @@ class Music(Source):
 
     kind = "music"
     metric = "nats_per_step"
+    examples = ("piece.json", "more-pieces.json")
     binary = True
     inputs = outputs = KEYS
 

@@ -51,6 +51,8 @@ class Source(ABC):
     """The figure people read."""
     binary: ClassVar[bool] = False
     """Whether y holds zeros and ones, of which probabilities are forecast."""
+    examples: ClassVar[tuple[str, str]]
+    """What one might predict from, and evaluate on."""
     inputs: int
     outputs: int
     grid: tuple[int, ...] = ()

@@ -99,6 +99,7 @@ class Series(Source):
 
     kind = "series"
     metric = "nrmse"
+    examples = ("a-series.csv", "another.csv")
 
     def __init__(
         self,

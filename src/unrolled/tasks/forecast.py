@@ -134,6 +134,7 @@ class Forecast(Task):
     ) -> None:
         self.settings, self.source = settings, source
         self.criterion, self.headline = Criterion(source.metric), source.metric
+        self.examples = source.examples
         self._fitted, self._has_data = fitted, has_data
 
     @classmethod

@@ -88,6 +88,7 @@ class Tag(Task):
         """(V, C): how often each token had each tag in training."""
         self._splits = splits
         self._copies = settings.data.source == (COPYING,)
+        self.examples = ("'tokens of yours'", COPYING if self._copies else "more-data.tsv")
 
     @classmethod
     def prepare(cls, settings: Settings) -> Self:

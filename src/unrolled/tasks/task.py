@@ -54,6 +54,8 @@ class Task(ABC):
     criterion: Criterion
     headline: str
     """The metric people read; one of those :meth:`validate` gives."""
+    examples: tuple[str, str] = ("'a text of yours'", "more-data.tsv")
+    """What one might predict from and evaluate on, as words of a command."""
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Table -> field -> value, for the settings nobody gave."""
 

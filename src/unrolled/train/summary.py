@@ -54,9 +54,10 @@ def _next_commands(start: Start, end: End) -> tuple[str, ...]:
             f"unrolled evaluate {model}{cell} {model}/README.md",
             longer,
         )
+    asked, judged = start.task.examples
     return (
-        f"unrolled predict {model}{cell} 'a text of yours'",
-        f"unrolled evaluate {model}{cell} more-data.tsv",
+        f"unrolled predict {model}{cell} {asked}",
+        f"unrolled evaluate {model}{cell} {judged}",
         longer,
     )
 
