@@ -51,7 +51,7 @@ def test_parts_and_biases_add_up_to_the_decision(train, films, pooling):
     trained = films if pooling == "max" else train(pooling=pooling, steps=5)
     text = "a very good film but dull"
     (decision,) = ngrams(trained, [text]).decisions
-    model, examples = trained.model, trained.task.examples
+    model, examples = trained.model, trained.task.kind
     ids, lengths = map(torch.from_numpy, examples.batch(examples.inputs([text]), None))
     logits = model(ids, lengths)[0].detach()
     bias = model.readout[0].bias.detach()
@@ -81,8 +81,8 @@ def test_filters_are_told_by_what_they_answer_to(films, source):
         assert len(one.phrases) <= 3
         assert len({phrase.text for phrase in one.phrases}) == len(one.phrases)
         bank = films.model.own.filter_widths.index(one.width)
-        examples = films.task.examples
-        ids = films.task.examples.vocabulary.encode(one.phrases[0].text)
+        examples = films.task.kind
+        ids = films.task.kind.vocabulary.encode(one.phrases[0].text)
         batch = map(torch.from_numpy, examples.batch([ids], None))
         answer = films.model.answers(*batch)[bank][0, one.number, 0]
         assert float(answer.detach()) == pytest.approx(values[0])

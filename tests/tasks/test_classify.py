@@ -158,7 +158,7 @@ def test_batches_are_epochs_laid_end_to_end(tmp_path, size):
         batch = task.batch(step, slice(0, size))
         for row in range(size):
             ids, lengths = batch.inputs
-            text = task.examples.vocabulary.decode(ids[: lengths[row], row])
+            text = task.kind.vocabulary.decode(ids[: lengths[row], row])
             drawn.append((text, batch.labels[row]))
     epochs = [drawn[i : i + 20] for i in (0, 20, 40)]
     rows = Counter(zip(training.items, training.labels, strict=True))
@@ -199,8 +199,8 @@ def test_a_process_reads_its_own_rows_of_the_batch(tmp_path):
 def test_what_stands_beside_a_text_makes_no_difference(tmp_path, flags):
     task = prepare(write(tmp_path / "t.tsv", numbered(40)), dtype="float64", **flags)
     model = task.build().eval()
-    texts = task.examples.inputs(["number 1", "n", "number 12 and more"])
-    ids, lengths = map(torch.from_numpy, task.examples.batch(texts, None))
+    texts = task.kind.inputs(["number 1", "n", "number 12 and more"])
+    ids, lengths = map(torch.from_numpy, task.kind.batch(texts, None))
     together = model(ids, lengths)
     assert together.dtype == torch.float64
     for row, text in enumerate(texts):
@@ -211,7 +211,7 @@ def test_what_stands_beside_a_text_makes_no_difference(tmp_path, flags):
 def test_reads_out_the_last_output_and_the_mean(tmp_path):
     task = prepare(write(tmp_path / "t.tsv", numbered(40)), dtype="float64", hidden=3)
     model = task.build()
-    text = torch.from_numpy(task.examples.vocabulary.encode("number 3").astype(np.int64))[:, None]
+    text = torch.from_numpy(task.kind.vocabulary.encode("number 3").astype(np.int64))[:, None]
     y, _ = model.net(model.symbols(text, torch.float64))
     features = torch.cat([y[-1], y.mean(0)], -1)
     torch.testing.assert_close(model(text, torch.tensor([8])), model.readout(features))
@@ -242,16 +242,14 @@ def test_initial_scale(tmp_path):
 
 def test_no_word_runs_on_into_the_next_text(tmp_path):
     task = prepare(write(tmp_path / "t.tsv", numbered(40)), symbols="word")
-    assert {" number", "\n"} <= set(task.examples.vocabulary.symbols)
-    assert not [
-        symbol for symbol in task.examples.vocabulary.symbols if "number" in symbol.strip()[1:]
-    ]
+    assert {" number", "\n"} <= set(task.kind.vocabulary.symbols)
+    assert not [symbol for symbol in task.kind.vocabulary.symbols if "number" in symbol.strip()[1:]]
 
 
 def test_evaluate_by_hand(tmp_path):
     rows = [(f"{a}{b}", label) for a, label in zip("xyz", "XYZ", strict=True) for b in "abcdefgh"]
     task = prepare(write(tmp_path / "t.tsv", rows))
-    symbols = [int(task.examples.vocabulary.encode(letter)[0]) for letter in "xyz"]
+    symbols = [int(task.kind.vocabulary.encode(letter)[0]) for letter in "xyz"]
     model = FirstSymbol(dict(zip(symbols, range(3), strict=True)), 3)
     assert task.validate(model, "test") == {"accuracy": 1, "f1_macro": 1}
     # given X: 2 of the 3 X, 1 Y; given Y: 1 X, 1 Y; Z never occurs and is never given

@@ -147,7 +147,7 @@ def test_training_is_varied_and_judging_is_not():
     (again,) = varied.batch(0, slice(3, 8)).inputs
     np.testing.assert_array_equal(again, y[3:])
     some = plain.rows("validation").inputs[:4]
-    one, other = (task.examples.batch(some, None)[0] for task in (plain, varied))
+    one, other = (task.kind.batch(some, None)[0] for task in (plain, varied))
     np.testing.assert_array_equal(one, other)
 
 

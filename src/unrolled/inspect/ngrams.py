@@ -167,7 +167,7 @@ def texts_of(trained: Trained, source: str) -> list[str]:
 
 
 def _examples(trained: Trained) -> Texts:
-    examples = getattr(trained.task, "examples", None)
+    examples = getattr(trained.task, "kind", None)
     if not isinstance(trained.model, TextCNN) or not isinstance(examples, Texts):
         raise InputError(f"{trained.directory} is no text CNN; n-grams are of classify --model cnn")
     return examples

@@ -81,13 +81,15 @@ class Classify(Task):
     def __init__(
         self,
         settings: Settings,
-        examples: Examples,
+        kind: Examples,
         labels: Sequence[str],
         baseline: Baseline,
         splits: dict[Split, Rows] | None = None,
     ) -> None:
         self.settings = settings
-        self.examples = examples
+        self.kind = kind
+        if isinstance(kind, Pictures):
+            self.examples = ("a-picture.png", "more-pictures/")
         self.labels = list(labels)
         self.baseline = baseline
         self._splits = splits
@@ -139,40 +141,36 @@ class Classify(Task):
                 f"all {len(names)} {'pictures' if pictures else 'texts'} to train on have the same "
                 "label; a classifier needs two labels or more"
             )
-        kind: Any = Pictures if pictures else Texts
-        examples: Examples = kind.fit(settings, len(labels), items)
+        made: Any = Pictures if pictures else Texts
+        kind: Examples = made.fit(settings, len(labels), items)
         splits: dict[Split, Rows] = {
-            split: Rows(
-                of, examples.inputs(of), np.array([number[label] for label in its], np.int64)
-            )
+            split: Rows(of, kind.inputs(of), np.array([number[label] for label in its], np.int64))
             for split, (of, its) in chosen.items()
         }
-        baseline = examples.baseline(items, splits["training"].labels)
-        return cls(settings, examples, labels, baseline, splits)
+        baseline = kind.baseline(items, splits["training"].labels)
+        return cls(settings, kind, labels, baseline, splits)
 
     @classmethod
     def restore(cls, settings: Settings, artefacts: Artefacts) -> Self:
         """Rebuild the task from what encodes examples, labels and baselines."""
         table = artefacts.vocabulary
-        kind = Pictures if "pictures" in table else Texts
+        made = Pictures if "pictures" in table else Texts
         try:
             labels = table["labels"]
-            examples, baseline = kind.restore(settings, len(labels), table, artefacts.baseline)
+            kind, baseline = made.restore(settings, len(labels), table, artefacts.baseline)
         except KeyError as error:
             raise InputError(f"vocabulary.json has no {error}; it is of no classifier") from None
-        return cls(settings, examples, labels, baseline)
+        return cls(settings, kind, labels, baseline)
 
     def artefacts(self) -> Artefacts:
         """Give what encodes examples, the labels, and the baselines."""
-        return Artefacts(
-            {"labels": self.labels, **self.examples.saved()}, self.baseline.to_arrays()
-        )
+        return Artefacts({"labels": self.labels, **self.kind.saved()}, self.baseline.to_arrays())
 
     def build(self) -> nn.Module:
         """Build the model, its initial weights drawn from the run's seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.training.seed)
-            return self.examples.model()
+            return self.kind.model()
 
     def rows(self, split: Split) -> Rows:
         """The examples of a split.
@@ -190,7 +188,7 @@ class Classify(Task):
     @property
     def data_digest(self) -> str:
         """A hash of the examples, their labels, how they are split, and how they are encoded."""
-        digest = hashlib.sha256(json.dumps([self.examples.saved(), self.labels]).encode())
+        digest = hashlib.sha256(json.dumps([self.kind.saved(), self.labels]).encode())
         for split, rows in (self._splits or {}).items():
             digest.update(f"{split} {rows.labels.tolist()}".encode())
             texts = isinstance(rows.items, list)
@@ -219,7 +217,7 @@ class Classify(Task):
         epochs, within = np.divmod(places, len(training))
         order = {int(epoch): self._order(int(epoch)) for epoch in np.unique(epochs)}
         chosen = [int(order[int(e)][w]) for e, w in zip(epochs, within, strict=True)]
-        inputs = self.examples.batch(_pick(training.inputs, chosen), (step, rows.start or 0))
+        inputs = self.kind.batch(_pick(training.inputs, chosen), (step, rows.start or 0))
         return Batch(inputs, training.labels[chosen])
 
     def _order(self, epoch: int) -> np.ndarray:
@@ -232,7 +230,7 @@ class Classify(Task):
     def _training_lengths(self) -> bytes:
         """Steps of each training example, as something that can be a key."""
         if not hasattr(self, "_lengths"):
-            self._lengths = self.examples.lengths(self.rows("training").inputs).tobytes()
+            self._lengths = self.kind.lengths(self.rows("training").inputs).tobytes()
         return self._lengths
 
     def loss(self, model: nn.Module, batch: Batch, carry: Carry) -> tuple[Tensor, Carry]:
@@ -263,10 +261,10 @@ class Classify(Task):
         """Probability of each label (n, C) for encoded examples, those of like length side by side."""
         device = next(model.parameters()).device
         probabilities = np.empty((len(inputs), len(self.labels)))
-        by_length = np.argsort(self.examples.lengths(inputs), kind="stable")
+        by_length = np.argsort(self.kind.lengths(inputs), kind="stable")
         for start in range(0, len(inputs), ROWS_AT_ONCE):
             rows = by_length[start : start + ROWS_AT_ONCE]
-            batch = self.examples.batch(_pick(inputs, rows), None)
+            batch = self.kind.batch(_pick(inputs, rows), None)
             logits = model(*tensors(batch, device))
             probabilities[rows] = logits.double().softmax(-1).cpu().numpy()
         return probabilities
@@ -277,19 +275,19 @@ class Classify(Task):
 
     def throughput(self) -> tuple[int, str]:
         """Examples that one update reads."""
-        return self.settings.training.batch_size, self.examples.unit
+        return self.settings.training.batch_size, self.kind.unit
 
     def show(self, model: nn.Module, step: int) -> str:
         """Label a few validation examples, the same at every step."""
         rows = self.rows("validation" if self.settings.data.validates else "training")
         random = np.random.default_rng([self.settings.training.seed, 6])
-        chosen = random.permutation(len(rows))[: self.examples.shown]
+        chosen = random.permutation(len(rows))[: self.kind.shown]
         predicted = self._probabilities(model, _pick(rows.inputs, chosen)).argmax(axis=1)
         verdicts = [
             f"{self.labels[label]} ({'right' if label == truth else f'wrong: {self.labels[truth]}'})"
             for label, truth in zip(predicted, rows.labels[chosen], strict=True)
         ]
-        return self.examples.drawn(_pick(rows.items, chosen), verdicts)
+        return self.kind.drawn(_pick(rows.items, chosen), verdicts)
 
     def evaluate(self, model: nn.Module, sources: Sequence[str]) -> dict[str, Any]:
         """Judge the model on other labelled examples, and the baselines beside it.
@@ -305,8 +303,8 @@ class Classify(Task):
         """
         from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-        self.examples.settings = self.settings  # whose encoding the caller may have changed
-        found = self.examples.read(sources)
+        self.kind.settings = self.settings  # whose encoding the caller may have changed
+        found = self.kind.read(sources)
         number = {label: i for i, label in enumerate(self.labels)}
         for label, where in zip(found.labels, found.where, strict=True):
             if label not in number:
@@ -315,7 +313,7 @@ class Classify(Task):
                     f"it was trained on {', '.join(self.labels)}"
                 )
         truth = np.array([number[label] for label in found.labels])
-        inputs = self.examples.inputs(found.items)
+        inputs = self.kind.inputs(found.items)
         predicted = self._probabilities(model, inputs).argmax(axis=1)
         every = range(len(self.labels))
         columns: Any = precision_recall_fscore_support(
@@ -335,9 +333,9 @@ class Classify(Task):
 
     def _lost(self, found: Found, inputs: Any) -> Mapping[str, int]:  # noqa: ANN401
         """Count what the model could not see of the data."""
-        if not isinstance(self.examples, Texts):
+        if not isinstance(self.kind, Texts):
             return {"skipped": len(found.skipped)}
-        unknown = self.examples.vocabulary.unknown
+        unknown = self.kind.vocabulary.unknown
         return {"unknown_symbols": sum(int(np.sum(text == unknown)) for text in inputs)}
 
     def predict(self, model: nn.Module, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -347,11 +345,11 @@ class Classify(Task):
             InputError: If a text is empty, or a file is no picture of the model's size.
         """
         for start in range(0, len(inputs), ROWS_AT_ONCE):
-            items, names = self.examples.wanted(inputs[start : start + ROWS_AT_ONCE])
-            found = self._probabilities(model, self.examples.inputs(items))
+            items, names = self.kind.wanted(inputs[start : start + ROWS_AT_ONCE])
+            found = self._probabilities(model, self.kind.inputs(items))
             for name, p in zip(names, found, strict=True):
                 yield {
-                    self.examples.word: name,
+                    self.kind.word: name,
                     "label": self.labels[int(p.argmax())],
                     "probabilities": _named(self.labels, p.tolist()),
                 }
