@@ -47,7 +47,7 @@ def picture_net(trained: Trained, data: str, count: int) -> tuple[nn.Module, Ten
             parts["readout"] = model.readout
         rows = reading.read_like([data], size).pixels[:count]
     else:
-        examples = getattr(task, "examples", None)
+        examples = getattr(task, "kind", None)
         if not isinstance(examples, Pictures):
             raise InputError(
                 f"{trained.directory} holds a {task.name} model that looks at no pictures in layers; "
