@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unrolled import console
+from unrolled.errors import InputError
 from unrolled.options import with_settings_flags
 
 if TYPE_CHECKING:
@@ -47,6 +48,16 @@ def _train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run in --out.", rich_help_panel=RUN)
     ] = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...", help="Train with each of these seeds.", rich_help_panel=RUN
+        ),
+    ] = None,
+    all_folds: Annotated[
+        bool,
+        typer.Option("--all-folds", help="Train on every one of --folds.", rich_help_panel=RUN),
+    ] = False,
     record: Annotated[
         Path | None,
         typer.Option(
@@ -67,16 +78,39 @@ def _train(
     """
     from unrolled.train.run import train
 
-    train(
-        what,
-        *(data or ()),
+    def callbacks() -> "list[Callback]":
+        return _callbacks(json=json, quiet=quiet, tensorboard=tensorboard)
+
+    common = {"resume": resume, "overwrite": overwrite, "record": record, **flags}
+    if seeds is None and not all_folds:
+        train(what, *(data or ()), out=out, callbacks=callbacks(), **common)
+        return
+    from unrolled.train.several import mean_figures, train_several
+
+    if out is None:
+        raise InputError("--seeds and --all-folds need --out, where the runs go")
+    numbers = _numbers(seeds or "")
+    runs = train_several(
+        *(what, *(data or ())),
         out=out,
-        resume=resume,
-        overwrite=overwrite,
-        callbacks=_callbacks(json=json, quiet=quiet, tensorboard=tensorboard),
-        record=record,
-        **flags,
+        seeds=numbers,
+        all_folds=all_folds,
+        callbacks=callbacks,
+        **common,
     )
+    figures = mean_figures(runs)
+    if json:
+        console.print_json({"event": "several", "runs": len(runs), "figures": figures})
+    elif not quiet:
+        console.results().print(f"\nOver {len(runs)} runs:")
+        console.results().print(console.comparison(figures, bold="mean"))
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise InputError(f"--seeds {text!r}: give whole numbers with commas, as in 0,1,2") from None
 
 
 def _callbacks(*, json: bool, quiet: bool, tensorboard: bool) -> "list[Callback]":

@@ -74,7 +74,7 @@ def train(
         with processes() as group, _threads(wanted.training.threads):
             trained = _run(wanted, group, out, resume, overwrite, callbacks)
             if record and recipe and group.leads:
-                command = _command(str(recipe), source, flags)
+                command = command_line(str(recipe), source, flags)
                 results.record(trained, recipe, command, Path(record))
             return trained
     finally:
@@ -248,7 +248,7 @@ def _threads(number: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _command(recipe: str, source: Sequence[str], flags: Mapping[str, Any]) -> str:
+def command_line(recipe: str, source: Sequence[str], flags: Mapping[str, Any]) -> str:
     """Write the command that repeats a run."""
     words = ["unrolled", "train", recipe, *source]
     for name, value in flags.items():
