@@ -134,6 +134,21 @@ def test_an_unknown_encoding(cli, place):  # noqa: F811
         ("predict model", ("nothing to predict",)),
         ("predict model --file nowhere.txt", ("nowhere.txt",)),
         ("data get nothing", ("nothing", "unrolled data list")),
+        ("train classify digits --model bag", ("--model bag", "cnn, mlp or rnn")),
+        ("train classify digits --model cnm", ("--model", "'cnn'")),
+        ("train classify digits --phrases", ("--phrases", "texts")),
+        ("train classify digits --folds 3 --fold 3", ("fold 3", "folds 3")),
+        ("train classify digits --folds 3 --test digits", ("folds or test",)),
+        ("train classify digits --folds 2000", ("1797", "too few", "2000")),
+        ("train classify digits --test nowhere", ("nowhere",)),
+        ("train classify digits --test fox.txt", ("fox.txt", "IDX")),
+        ("train classify digits --rotate 200", ("--rotate 200", "180")),
+        ("train classify digits --scale 1", ("--scale 1", "less than 1")),
+        ("train classify digits --size 0", ("--size 0",)),
+        ("train classify fox.txt --filter-widths 2,0", ("--filter-widths",)),
+        ("train classify fox.txt --pooling k-max --k 0", ("--k 0",)),
+        ("train classify fox.txt", ("fox.txt:1", "text and label")),
+        ("inspect model fox.txt ngrams", ("model", "no text CNN")),
     ],
 )
 def test_one_sentence(cli, place, arguments, words):  # noqa: F811
@@ -152,6 +167,44 @@ def test_one_sentence(cli, place, arguments, words):  # noqa: F811
 def test_a_wrong_recipe(cli, place, recipe, words):  # noqa: F811
     (place / "recipe.toml").write_text(recipe, "utf-8")
     refused(cli("train", "recipe.toml"), *words)
+
+
+# ---------------------------------------------------------------- pictures
+
+
+@pytest.fixture
+def pictures(place):
+    """A folder per label, dark and bright."""
+    from PIL import Image
+
+    for shade, label in ((10, "dark"), (200, "bright")):
+        (place / "shades" / label).mkdir(parents=True)
+        for n in range(8):
+            Image.new("L", (8, 8), shade + n).save(place / "shades" / label / f"{n}.png")
+    return place / "shades"
+
+
+def test_a_folder_with_a_file_that_is_no_picture(cli, pictures):  # noqa: F811
+    (pictures / "dark" / "broken.png").write_bytes(b"no picture")
+    refused(cli("train", "classify", "shades"), "broken.png", "--unreadable skip")
+    flags = (*("--unreadable", "skip", "--steps", "1"), *("--out", "run", "--quiet"))
+    done = cli("train", "classify", "shades", "--split", "0.5,0.25,0.25", *flags)
+    assert done.code == 0, done.err
+
+
+def test_pictures_of_different_sizes(cli, pictures):  # noqa: F811
+    from PIL import Image
+
+    Image.new("L", (9, 5)).save(pictures / "dark" / "wide.png")
+    words = ("8 x 8", "wide.png is 9 x 5", "--size 32", "AdaptivePool")
+    refused(cli("train", "classify", "shades"), *words)
+
+
+def test_a_damaged_idx_file(cli, place):  # noqa: F811
+    (place / "train-images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 9]) + bytes(20))
+    (place / "train-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 9]) + bytes(9))
+    done = cli("train", "classify", "train-images-idx3-ubyte")
+    refused(done, "train-images-idx3-ubyte is damaged", "get it again")
 
 
 # ---------------------------------------------------------------- model directories

@@ -55,8 +55,8 @@ def read_pair(source: str) -> tuple[np.ndarray, np.ndarray]:
     """
     if IMAGES not in Path(source).name:
         raise InputError(
-            f"{source} has no labels: its name must contain {IMAGES}, as in train-{IMAGES}-ubyte, and "
-            f"that of the file of labels beside it {LABELS}"
+            f"{source} has no labels: pictures are read from a folder for each label, or from an IDX file "
+            f"with {IMAGES} in its name and a file of labels beside it, with {LABELS}"
         )
     place, name = source[: -len(Path(source).name)], Path(source).name
     beside = place + name.replace(IMAGES, LABELS)
