@@ -167,6 +167,16 @@ def test_a_folder_of_pictures_without_labels(tmp_path, cli):  # noqa: F811
     refused = cli("train", "reconstruct", folder, *SHORT)
     assert refused.code == 2
     assert "03.png" in refused.sentence
+    skip = ("--unreadable", "skip", "--out", tmp_path / "skipped", "--widths", 3)
+    assert cli("train", "reconstruct", folder, *SHORT, *skip).code == 0
+    Image.fromarray(np.zeros((7, 7), np.uint8)).save(folder / "large.png")
+    refused = cli("train", "reconstruct", folder, *SHORT, "--unreadable", "skip")
+    assert "large.png is 7 x 7" in refused.sentence
+    assert "--size" in refused.sentence
+    for picture in folder.iterdir():
+        picture.write_text("no picture")
+    refused = cli("train", "reconstruct", folder, *SHORT, "--unreadable", "skip")
+    assert "none of the pictures" in refused.sentence
 
 
 def test_refusals(learned, cli, tmp_path, monkeypatch):  # noqa: F811

@@ -1,17 +1,15 @@
 """Many small pictures in one, as PNG."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unrolled.tasks.drawing import INK, encode, make_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-INK = "#222222"
 
 
 def scaled(pictures: np.ndarray, *, signed: bool) -> np.ndarray:
@@ -78,20 +76,3 @@ def bare(panel: "Axes") -> None:
     panel.set_xticks([])
     panel.set_yticks([])
     panel.spines[:].set_visible(False)
-
-
-def make_figure(size: tuple[float, float]) -> "Figure":
-    """Make one without global state or a window, whatever the user's matplotlib is set to."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def encode(figure: "Figure") -> bytes:
-    """Give a figure as the content of a PNG file."""
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=100)
-    return image.getvalue()

@@ -11,6 +11,7 @@ from unrolled.tasks import pictures as reading
 from unrolled.tasks.autoencoder import Autoencoder
 from unrolled.tasks.examples import Pictures
 from unrolled.tasks.few_labels import CodeClassifier
+from unrolled.tasks.picture_task import PictureTask
 
 
 class Standard(nn.Module):
@@ -39,13 +40,12 @@ def picture_net(trained: Trained, data: str, count: int) -> tuple[nn.Module, Ten
     task, model = trained.task, trained.model
     like = next(model.parameters())
     parts: OrderedDict[str, nn.Module] = OrderedDict()
-    if isinstance(model, (Autoencoder, CodeClassifier)):
-        size = task.size  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(task, PictureTask) and isinstance(model, (Autoencoder, CodeClassifier)):
         encoder = model if isinstance(model, Autoencoder) else model.autoencoder
         parts |= {"rows": nn.Flatten(), "encoder": _encoder(encoder)}
         if isinstance(model, CodeClassifier):
             parts["readout"] = model.readout
-        rows = reading.read_like([data], size).pixels[:count]
+        rows = reading.read_like([data], task.size, task.settings.pictures).pixels[:count]
     else:
         examples = getattr(task, "kind", None)
         if not isinstance(examples, Pictures):

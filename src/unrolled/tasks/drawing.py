@@ -14,7 +14,7 @@ INK = "#222222"
 
 def rows_of_pictures(rows: Mapping[str, np.ndarray]) -> bytes:
     """Draw pictures (n, C, H, W) from 0 to 1, a row a name, below each other."""
-    figure = _figure((10, 1.1 * len(rows) + 0.2))
+    figure = make_figure((10, 1.1 * len(rows) + 0.2))
     panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for panel, (name, pictures) in zip(panels, rows.items(), strict=True):
         panel.imshow(side_by_side(pictures), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
@@ -22,7 +22,7 @@ def rows_of_pictures(rows: Mapping[str, np.ndarray]) -> bytes:
         panel.set_xticks([])
         panel.set_yticks([])
         panel.spines[:].set_visible(False)
-    return png(figure)
+    return encode(figure)
 
 
 def side_by_side(pictures: np.ndarray) -> np.ndarray:
@@ -38,7 +38,7 @@ def scatter(codes: np.ndarray, labels: np.ndarray | None) -> bytes:
 
         codes = PCA(2, random_state=0).fit_transform(codes)
     x, y = codes.T if codes.shape[1] == 2 else (codes[:, 0], np.zeros(len(codes)))
-    figure = _figure((6, 5.5))
+    figure = make_figure((6, 5.5))
     panel = figure.subplots()
     if labels is None:
         panel.scatter(x, y, s=6, color=INK)
@@ -53,11 +53,11 @@ def scatter(codes: np.ndarray, labels: np.ndarray | None) -> bytes:
             panel.legend(frameon=False, markerscale=2, bbox_to_anchor=(1, 1), loc="upper left")
     panel.set_title("codes", color=INK)
     panel.spines[["top", "right"]].set_visible(False)
-    return png(figure)
+    return encode(figure)
 
 
-def _figure(size: tuple[float, float]) -> "Figure":
-    # The object interface: no global state, no window, whatever the user's matplotlib is set to.
+def make_figure(size: tuple[float, float]) -> "Figure":
+    """Make one without global state or a window, whatever the user's matplotlib is set to."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -66,7 +66,7 @@ def _figure(size: tuple[float, float]) -> "Figure":
     return figure
 
 
-def png(figure: "Figure") -> bytes:
+def encode(figure: "Figure") -> bytes:
     """Give a figure as the content of a file."""
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=100)

@@ -14,20 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unrolled.errors import InputError, RunError
+from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks import pictures as data
 from unrolled.tasks.autoencoder import Autoencoder, Passed
+from unrolled.tasks.picture_task import PictureTask, saved_size
 from unrolled.tasks.pictures import Pictures
 from unrolled.tasks.reconstruct import (
     ROWS_AT_ONCE,
     alone,
     build_autoencoder,
     check_steps,
-    picture_size,
     reconstruction_error,
 )
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Split, Task
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Split
 
 SHOWN = 4
 """Pictures that :meth:`FewLabels.show` shows."""
@@ -70,7 +70,7 @@ class LabelledBatch:
     """The layer that is trained for itself, without labels; ``None`` for the classifier."""
 
 
-class FewLabels(Task):
+class FewLabels(PictureTask):
     """Label pictures after an autoencoder has learned from all of them, and few were labelled.
 
     With ``layer_steps`` the layers are first trained one by one on all training pictures, as of an
@@ -88,18 +88,7 @@ class FewLabels(Task):
         "training": {"steps": 3000, "batch_size": 64},
     }
 
-    def __init__(
-        self,
-        settings: Settings,
-        size: tuple[int, int, int],
-        labels: Sequence[str],
-        splits: dict[Split, Pictures] | None = None,
-    ) -> None:
-        self.settings = settings
-        self.size = size
-        self.labels = list(labels)
-        self._splits = splits
-        self._digest = data.digest(splits) if splits else ""
+    labels: list[str]
 
     @classmethod
     def prepare(cls, settings: Settings) -> Self:
@@ -115,14 +104,12 @@ class FewLabels(Task):
             raise InputError(
                 "--freeze would keep layers that nothing has trained; give --layer-steps"
             )
-        found = data.read(settings.data.source)
-        if found.labels is None:
-            raise InputError("these pictures have no labels; give a folder for each label")
-        splits = data.split_pictures(found, settings)
-        names = np.unique(found.labels)
+        found = data.read(settings.data.source, settings.pictures)
+        names = np.unique(_labels(found)).tolist()
         if len(names) < 2:
             raise InputError("all pictures have the same label; a classifier needs two or more")
-        task = cls(settings, found.size, names.tolist(), splits)
+        task = cls.from_pictures(settings, found)
+        task.labels = names
         task.build()  # what cannot be is found before anything is written
         _ = task.linear
         return task
@@ -130,10 +117,10 @@ class FewLabels(Task):
     @classmethod
     def restore(cls, settings: Settings, artefacts: Artefacts) -> Self:
         """Rebuild the task from the size of the pictures, the labels, and the baseline."""
-        size = picture_size(artefacts)
+        task = cls(settings, saved_size(artefacts))
         if not (labels := artefacts.vocabulary.get("labels")):
             raise InputError("vocabulary.json has no labels; it is of no classifier")
-        task = cls(settings, size, labels)
+        task.labels = labels
         task.linear = Linear(**artefacts.baseline)
         return task
 
@@ -152,31 +139,16 @@ class FewLabels(Task):
                 autoencoder, len(self.labels), frozen=self.settings.autoencoder.freeze
             )
 
-    def part(self, split: Split) -> Pictures:
-        """The pictures of a split.
-
-        Raises:
-            InputError: If the split is empty.
-            RunError: If the task was restored and has no data.
-        """
-        if self._splits is None:
-            raise RunError("this task was restored from a model directory and has no training data")
-        if not len(self._splits[split]):
-            raise InputError(
-                f"the {split} split is empty; give it a part of the pictures with --split"
-            )
-        return self._splits[split]
-
     def _numbers(self, pictures: Pictures) -> np.ndarray:
-        assert pictures.labels is not None
+        labels = _labels(pictures)
         number = {label: place for place, label in enumerate(self.labels)}
-        for where, label in zip(pictures.where, pictures.labels, strict=True):
+        for where, label in zip(pictures.where, labels, strict=True):
             if label not in number:
                 raise InputError(
                     f"{where}: the model does not know the label {label!r}; "
                     f"it was trained on {', '.join(self.labels)}"
                 )
-        return np.array([number[label] for label in pictures.labels], np.int64)
+        return np.array([number[label] for label in labels], np.int64)
 
     @cached_property
     def labelled(self) -> tuple[np.ndarray, np.ndarray]:
@@ -203,16 +175,6 @@ class FewLabels(Task):
     def linear(self) -> "Linear":
         """The baseline: a logistic regression on the pixels of the labelled pictures."""
         return Linear.fit(*self.labelled, len(self.labels))
-
-    @property
-    def data_digest(self) -> str:
-        """A hash of the pictures, their labels, and how they are split."""
-        return self._digest
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in which every training picture comes once; the last may begin the next epoch."""
-        return math.ceil(len(self.part("training")) / self.settings.training.batch_size)
 
     @property
     def initial_loss(self) -> float:
@@ -260,21 +222,11 @@ class FewLabels(Task):
         ]
         return torch.cat(parts).cpu().numpy()
 
-    def progress(self, loss: float) -> dict[str, float]:
-        """Give a training loss as it is: of a layer's reconstruction at first, then of the labels."""
-        return {"loss": loss}
-
-    def throughput(self) -> tuple[int, str]:
-        """Pictures that one update reads."""
-        return self.settings.training.batch_size, "pictures"
-
     def show(self, model: nn.Module, step: int) -> str:
         """Label a few validation pictures."""
-        some = self.part("validation" if self.settings.data.split[1] else "training")
-        some = some[np.arange(min(SHOWN, len(some)))]
-        assert some.labels is not None
+        some = self.some(SHOWN)
         found = [self.labels[p.argmax()] for p in self._probabilities(model, some.rows)]
-        told = (f"{label} (is {truth})" for label, truth in zip(found, some.labels, strict=True))
+        told = (f"{label} (is {truth})" for label, truth in zip(found, _labels(some), strict=True))
         return f"{data.as_text(some.pixels)}\n{', '.join(told)}"
 
     def evaluate(self, model: nn.Module, sources: Sequence[str]) -> dict[str, Any]:
@@ -283,9 +235,7 @@ class FewLabels(Task):
         Raises:
             InputError: If they cannot be read, are of another size, or a label is missing or unknown.
         """
-        some = data.read_like(sources, self.size)
-        if some.labels is None:
-            raise InputError("these pictures have no labels; give a folder for each label")
+        some = data.read_like(sources, self.size, self.settings.pictures)
         numbers = self._numbers(some)
         return {
             **_accuracy(self._probabilities(model, some.rows), numbers),
@@ -299,7 +249,7 @@ class FewLabels(Task):
         Raises:
             InputError: If a picture cannot be read, or is of another size.
         """
-        some = data.read_like(inputs, self.size)
+        some = data.read_like(inputs, self.size, self.settings.pictures)
         for where, p in zip(some.where, self._probabilities(model, some.rows), strict=True):
             yield {
                 "picture": where,
@@ -331,6 +281,17 @@ class Linear:
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Score labels: rows (n, I) -> (n, C)."""
         return rows @ self.weight.T + self.bias
+
+
+def _labels(pictures: Pictures) -> np.ndarray:
+    """Give the labels.
+
+    Raises:
+        InputError: If there are none.
+    """
+    if pictures.labels is None:
+        raise InputError("these pictures have no labels; give a folder for each label")
+    return pictures.labels
 
 
 def _accuracy(scores: np.ndarray, numbers: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Pictures with or without labels, split, as rows of numbers from 0 to 1."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 
 from unrolled.data.images import SUFFIXES, read_images, read_pictures
 from unrolled.errors import InputError
-from unrolled.settings import Settings
+from unrolled.settings import PictureSettings, Settings
 from unrolled.tasks.task import Split
+
+_log = logging.getLogger(__name__)
 
 SPLITS: tuple[Split, ...] = ("training", "validation", "test")
 HELD_OUT = re.compile(r"(^|[/\\])(t10k|test)[^/\\]*$")
@@ -50,57 +53,72 @@ class Pictures:
         return self.pixels.reshape(len(self), -1)
 
 
-def read(sources: Sequence[str]) -> Pictures:
-    """Read what :func:`unrolled.data.read_images` reads, and folders of pictures without labels.
+def read(sources: Sequence[str], settings: PictureSettings) -> Pictures:
+    """Read what :func:`unrolled.data.read_images` reads, and folders and files without labels.
+
+    Args:
+        sources: All with labels, or all folders of pictures, or all files of them.
+        settings: What to scale them to, and what to do at a file of a folder that is no picture.
 
     Raises:
         InputError: If a file is missing or damaged, sizes differ, or there is no picture.
     """
     folders = [list_pictures(source) for source in sources]
-    if sources and all(folders):
-        pixels, where = read_pictures([path for paths in folders for path in paths])
-        labels = None
-    else:
-        images = read_images(sources)
-        pixels, where = images.pixels, images.where
+    if not sources or not all(folders):
+        images = read_images(sources, size=settings.size, unreadable=settings.unreadable)
         labels = np.array(images.labels, object)
-    return Pictures(_scaled(pixels), labels, np.array(where, object))
+        return Pictures(_from_bytes(images.pixels), labels, np.array(images.where, object))
+    paths = [path for paths in folders for path in paths]
+    if settings.unreadable == "skip":
+        paths = [path for path in paths if _readable(path)]
+        if not paths:
+            raise InputError(f"none of the pictures in {', '.join(sources)} can be read")
+    pixels, where = read_pictures(paths, settings.size)
+    return Pictures(_from_bytes(pixels), None, np.array(where, object))
 
 
-def read_like(sources: Sequence[str], size: tuple[int, int, int]) -> Pictures:
+def read_like(
+    sources: Sequence[str], size: tuple[int, int, int], settings: PictureSettings
+) -> Pictures:
     """Read pictures for a model that takes this size.
 
     Raises:
         InputError: If they cannot be read, or are of another size.
     """
-    files = [source for source in sources if Path(source).suffix.lower() in SUFFIXES]
-    if files and len(files) == len(sources):
-        pixels, where = read_pictures(files, channels=size[0])
-        some = Pictures(_scaled(pixels), None, np.array(where, object))
-    else:
-        some = read(sources)
+    some = read(sources, settings)
     if some.size != size:
         raise InputError(
-            f"the model takes pictures of {as_words(size)}, but {some.where[0]} is {as_words(some.size)}"
+            f"the model takes pictures of {as_words(size)}, but {some.where[0]} is {as_words(some.size)}; "
+            "give such, or train with --size"
         )
     return some
+
+
+def list_pictures(source: str) -> list[str]:
+    """List the pictures that lie in a folder itself, or a picture alone; none of anything else."""
+    path = Path(source)
+    if not path.is_dir():
+        return [source] if path.suffix.lower() in SUFFIXES else []
+    return [str(file) for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES]
+
+
+def _readable(path: str) -> bool:
+    try:
+        read_pictures([path])
+    except InputError as error:
+        _log.warning("skipped: %s", error)
+        return False
+    return True
+
+
+def _from_bytes(pixels: np.ndarray) -> np.ndarray:
+    return (pixels / np.float32(255)).astype(np.float32)
 
 
 def on(model: nn.Module, rows: np.ndarray) -> Tensor:
     """Put rows where a model's weights are."""
     like = next(model.parameters())
     return torch.from_numpy(np.ascontiguousarray(rows)).to(like.device, like.dtype)
-
-
-def _scaled(pixels: np.ndarray) -> np.ndarray:
-    return (pixels / np.float32(255)).astype(np.float32)
-
-
-def list_pictures(source: str) -> list[str]:
-    """List the pictures that lie in a folder itself; none if it is no folder."""
-    if not (path := Path(source)).is_dir():
-        return []
-    return [str(file) for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES]
 
 
 def split_pictures(pictures: Pictures, settings: Settings) -> dict[Split, Pictures]:

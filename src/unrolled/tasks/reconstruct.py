@@ -6,18 +6,19 @@ n pictures of I numbers each, B of them in a batch, K numbers of the code.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unrolled.errors import InputError, RunError
+from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks import pictures as data
 from unrolled.tasks.autoencoder import Autoencoder, Passed, SequenceAutoencoder
-from unrolled.tasks.pictures import Pictures
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Split, Task
+from unrolled.tasks.picture_task import PictureTask, Size, saved_size
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Split
 
 ROWS_AT_ONCE = 1000
 """Pictures that are judged side by side."""
@@ -35,7 +36,7 @@ class PictureBatch:
     """The layer that is trained for itself; ``None`` for all together."""
 
 
-class Reconstruct(Task):
+class Reconstruct(PictureTask):
     """Give back a picture from a few numbers.
 
     With ``layer_steps`` each layer is first trained for itself, to give back what it reads; its way back
@@ -52,19 +53,6 @@ class Reconstruct(Task):
         "training": {"steps": 3000, "batch_size": 64},
     }
 
-    def __init__(
-        self,
-        settings: Settings,
-        size: tuple[int, int, int],
-        principal: "Principal",
-        splits: dict[Split, Pictures] | None = None,
-    ) -> None:
-        self.settings = settings
-        self.size = size
-        self.principal = principal
-        self._splits = splits
-        self._digest = data.digest(splits) if splits else ""
-
     @classmethod
     def prepare(cls, settings: Settings) -> Self:
         """Read and split the pictures; fit the principal components on the training split.
@@ -74,17 +62,21 @@ class Reconstruct(Task):
                 steps than the layers' own.
         """
         check_steps(settings)
-        splits = data.split_pictures(data.read(settings.data.source), settings)
-        training = splits["training"]
-        principal = Principal.fit(training.rows, settings.autoencoder.widths[-1])
-        task = cls(settings, training.size, principal, splits)
+        task = cls.from_pictures(settings, data.read(settings.data.source, settings.pictures))
         task.build()  # settings that contradict each other are found before anything is written
         return task
 
     @classmethod
     def restore(cls, settings: Settings, artefacts: Artefacts) -> Self:
         """Rebuild the task from the size of the pictures and the principal components."""
-        return cls(settings, picture_size(artefacts), Principal(**artefacts.baseline))
+        task = cls(settings, saved_size(artefacts))
+        task.principal = Principal(**artefacts.baseline)
+        return task
+
+    @cached_property
+    def principal(self) -> "Principal":
+        """The baseline: as many components of the training pictures as the code has numbers."""
+        return Principal.fit(self.part("training").rows, self.settings.autoencoder.widths[-1])
 
     def artefacts(self) -> Artefacts:
         """Give the size of the pictures and the principal components."""
@@ -93,31 +85,6 @@ class Reconstruct(Task):
     def build(self) -> Autoencoder | SequenceAutoencoder:
         """Build the model, its initial weights drawn from the run's seed."""
         return build_autoencoder(self.settings, self.size)
-
-    def part(self, split: Split) -> Pictures:
-        """The pictures of a split.
-
-        Raises:
-            InputError: If the split is empty.
-            RunError: If the task was restored and has no data.
-        """
-        if self._splits is None:
-            raise RunError("this task was restored from a model directory and has no training data")
-        if not len(self._splits[split]):
-            raise InputError(
-                f"the {split} split is empty; give it a part of the pictures with --split"
-            )
-        return self._splits[split]
-
-    @property
-    def data_digest(self) -> str:
-        """A hash of the pictures, their labels, and how they are split."""
-        return self._digest
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in which every training picture comes once; the last may begin the next epoch."""
-        return math.ceil(len(self.part("training")) / self.settings.training.batch_size)
 
     @property
     def initial_loss(self) -> float:
@@ -162,18 +129,9 @@ class Reconstruct(Task):
                 totals["cross_entropy"] += float(passed.cross_entropy().double().sum())
         return {name: total / len(rows) for name, total in totals.items() if total}
 
-    def progress(self, loss: float) -> dict[str, float]:
-        """Give a training loss as it is: error and penalties of what is being trained."""
-        return {"loss": loss}
-
-    def throughput(self) -> tuple[int, str]:
-        """Pictures that one update reads."""
-        return self.settings.training.batch_size, "pictures"
-
     def show(self, model: nn.Module, step: int) -> str:
         """Draw a few validation pictures, and below them what the model gives back."""
-        some = self.part("validation" if self.settings.data.split[1] else "training")
-        rows = some.rows[:SHOWN]
+        rows = self.some(SHOWN).rows
         given = self.reconstruct(model, rows)
         return "\n\n".join(data.as_text(part.reshape(-1, *self.size)) for part in (rows, given))
 
@@ -193,8 +151,7 @@ class Reconstruct(Task):
         """Draw test pictures with what model and baseline give back, and the codes by two numbers."""
         from unrolled.tasks import drawing
 
-        _, validation, test = self.settings.data.split
-        split: Split = "test" if test else "validation" if validation else "training"
+        split: Split = "test" if self.settings.data.tests else "training"
         some = self.part(split)
         rows = some.rows[:10]
         lines = {
@@ -216,7 +173,7 @@ class Reconstruct(Task):
         Raises:
             InputError: If they cannot be read, or are of another size.
         """
-        rows = data.read_like(sources, self.size).rows
+        rows = data.read_like(sources, self.size, self.settings.pictures).rows
         return {
             **self._metrics(model, rows),
             "pictures": len(rows),
@@ -229,7 +186,7 @@ class Reconstruct(Task):
         Raises:
             InputError: If a picture cannot be read, or is of another size.
         """
-        some = data.read_like(inputs, self.size)
+        some = data.read_like(inputs, self.size, self.settings.pictures)
         for start in range(0, len(some), ROWS_AT_ONCE):
             part = some[np.arange(start, min(start + ROWS_AT_ONCE, len(some)))]
             codes, given = self.encode(model, part.rows), self.reconstruct(model, part.rows)
@@ -292,9 +249,7 @@ def check_steps(settings: Settings) -> None:
         )
 
 
-def build_autoencoder(
-    settings: Settings, size: tuple[int, int, int]
-) -> Autoencoder | SequenceAutoencoder:
+def build_autoencoder(settings: Settings, size: Size) -> Autoencoder | SequenceAutoencoder:
     """Build the model that the settings describe, its initial weights drawn from the run's seed."""
     channels, height, width = size
     with torch.random.fork_rng(devices=[]):
@@ -306,17 +261,6 @@ def build_autoencoder(
         else:
             model = Autoencoder(channels * height * width, settings.autoencoder)
         return model.to(getattr(torch, settings.model.dtype))
-
-
-def picture_size(artefacts: Artefacts) -> tuple[int, int, int]:
-    """Read C, H, W of the pictures a model takes."""
-    try:
-        channels, height, width = artefacts.vocabulary["size"]
-    except (KeyError, TypeError, ValueError):
-        raise InputError(
-            "vocabulary.json has no size of pictures; it is of no autoencoder"
-        ) from None
-    return channels, height, width
 
 
 def _squared(given: np.ndarray, rows: np.ndarray) -> float:
