@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test lint docs bench bench-grid clean
+.PHONY: help install demo test lint docs bench bench-cells bench-grid clean
 
 help:
 	@echo "make demo     train on the built-in English for about 90 seconds and watch it learn"
@@ -22,7 +22,8 @@ help:
 	@echo "make install  create $(VENV) with the pinned set (demo and test begin with it)"
 	@echo "make lint     ruff and pyright"
 	@echo "make docs     build the documentation into docs/_build/html"
-	@echo "make bench    time it against torch and others, for the page on speed; bench-grid: in many sizes"
+	@echo "make bench    time it against torch and others, for the page on speed; bench-cells: every cell,"
+	@echo "              bench-grid: many sizes"
 	@echo "make clean    remove $(VENV), the demo's run and everything built"
 
 install: $(STAMP)
@@ -50,9 +51,14 @@ lint: install
 docs: install
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-# A quiet machine, please. What of jax, onnx and onnxruntime is in $(VENV) takes part.
+# A quiet machine, please. What of jax, onnx, onnxruntime and torchrecurrent is in $(VENV) takes part.
 bench: install
 	$(BIN)/unrolled bench --out benchmarks/results/workloads.json --picture docs/_static/speed.png
+	$(BIN)/python docs/tables.py
+
+# About ten minutes, with the noise in the loop.
+bench-cells: install
+	$(BIN)/unrolled bench 'cell:*' 'wiring:*' --seconds 5 --out benchmarks/results/cells.json
 	$(BIN)/python docs/tables.py
 
 # About an hour.

@@ -183,14 +183,17 @@ def measured() -> Iterator[str]:
 
 def slower() -> Iterator[str]:
     """List where a peer is faster than ours, in the workloads and in the grid."""
-    measured_by = {"workloads": "make bench", "grid": "make bench-grid"}
-    for name, command in measured_by.items():
-        where = {"workloads": "the named workloads", "grid": "the grid"}[name]
+    measured_by = {
+        "workloads": ("the named workloads", "make bench"),
+        "cells": ("the registered cells", "make bench-cells"),
+        "grid": ("the grid", "make bench-grid"),
+    }
+    for name, (where, command) in measured_by.items():
         if (found := _results(f"{name}.json")) is None:
             yield f"In {where}: not measured yet; `{command}` does it.\n"
             continue
         rows = report.slower(found)
-        pairs = sum(row["peer"] is not None for row in found["rows"])
+        pairs = sum(row["peer"] not in (None, "plain") for row in found["rows"])
         yield f"In {where}, the peer is faster in {len(rows)} of {pairs} pairs.\n"
         if name == "grid":
             yield "![The ratio at each point of the grid, by its work](_static/grid.png)\n"
@@ -204,6 +207,57 @@ def slower() -> Iterator[str]:
                     for r in rows
                 ),
             )
+
+
+def every_cell() -> Iterator[str]:
+    """Tell the ratios of all registered cells in both sizes, and where they miss what they aim at."""
+    if (found := _results("cells.json")) is None:
+        yield "Not measured yet: `make bench-cells` does it.\n"
+        return
+    ratios = {(row["workload"], row["peer"]): row["ratio"] for row in found["rows"] if row["peer"]}
+    engines = {workload["name"]: workload["engine"] for workload in found["workloads"]}
+    names = [name.removesuffix("-256") for name in engines if re.match("cell:.*-256$", name)]
+    columns = [(size, peer) for size in (256, 64) for peer in ("loop", "torchrecurrent")]
+    yield from _table(
+        ("cell", "engine", *(f"{peer}, H {size}" for size, peer in columns)),
+        (
+            (
+                f"`{name.removeprefix('cell:')}`",
+                engines[f"{name}-256"],
+                *(
+                    report.times(ratios[pair])
+                    if (pair := (f"{name}-{size}", peer)) in ratios
+                    else ""
+                    for size, peer in columns
+                ),
+            )
+            for name in names
+        ),
+    )
+    for size, aim in ((256, 3), (64, 20)):
+        mine = [r for (name, _), r in ratios.items() if re.match(f"cell:.*-{size}$", name)]
+        below = sum(ratio < aim for ratio in mine)
+        yield f"At H {size} we aim at {aim} times as fast: {below} of {len(mine)} pairs are below.\n"
+    yield report.machine(found) + "\n"
+
+
+def noise() -> Iterator[str]:
+    """Tell what noise in the loop costs."""
+    if (found := _results("cells.json")) is None:
+        yield "Not measured yet: `make bench-cells` does it.\n"
+        return
+    yield from _table(
+        ("noise", "with it (ms)", "without (ms)", "with it / without"),
+        (
+            (
+                f"`{row['workload'].removeprefix('wiring:')}`",
+                *(f"{row[key]:.2f}" for key in ("ours_ms", "peer_ms")),
+                f"{1 / row['ratio']:.2f}",
+            )
+            for row in found["rows"]
+            if row["peer"] == "plain"
+        ),
+    )
 
 
 def _results(name: str) -> dict[str, Any] | None:
@@ -262,6 +316,8 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "explained": explained,
     "named": named,
     "measured": measured,
+    "cells": every_cell,
+    "noise": noise,
     "slower": slower,
     "convolutions": convolutions,
     "activations": activations,

@@ -65,7 +65,9 @@ def _bench(
     workloads: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="WORKLOAD", help="Names or patterns, as B or 'U*'; all of them if left out."
+            metavar="WORKLOAD",
+            help="Names or patterns, as B or 'U*'; all named ones if left out. 'cell:*' is every "
+            "registered cell, 'wiring:*' noise in the loop.",
         ),
     ] = None,
     grid: Annotated[
@@ -81,8 +83,8 @@ def _bench(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Of torch, padded, loop, compile, jax, numpy, onnxruntime, with commas; all but "
-            "compile if left out, and torch alone for the grid.",
+            help="Of torch, padded, loop, compile, jax, numpy, onnxruntime, torchrecurrent, plain, with "
+            "commas; what suits the workload if left out.",
         ),
     ] = None,
     out: Annotated[
