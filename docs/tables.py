@@ -298,6 +298,31 @@ def convolutions() -> Iterator[str]:
     )
 
 
+def few_labels() -> Iterator[str]:
+    """Tell the results of ``benchmarks/few_labels.py``."""
+    for name in ("digits-few-labels", "mnist-few-labels"):
+        command = f"`benchmarks/few_labels.py recipes/{name}.toml`"
+        if (found := _results(f"{name}.json")) is None:
+            yield f"`{name}` is not measured yet: {command} does it.\n"
+            continue
+        yield f"`{name}`, accuracy on the test split, mean of {found['seeds']} seeds (smallest to largest):\n"
+        rows: dict[int, dict[str, str]] = {}
+        for row in found["rows"]:
+            values = row["accuracies"]
+            told = f"{sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+            given = sum(row["baselines"]) / len(row["baselines"])
+            rows.setdefault(row["labels"], {"logistic regression": f"{given:.3f}"})[row["way"]] = (
+                told
+            )
+        ways = [*next(iter(rows.values()))]
+        ways = [*ways[1:], ways[0]]
+        yield from _table(
+            ("labels", *ways),
+            ((f"{labels:,}", *(told[way] for way in ways)) for labels, told in rows.items()),
+        )
+        yield f"![Accuracy by the number of labels](_static/{name}.png)\n"
+
+
 def activations() -> Iterator[str]:
     """List the activations of single numbers."""
     yield from _table(
@@ -321,6 +346,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "slower": slower,
     "convolutions": convolutions,
     "activations": activations,
+    "few_labels": few_labels,
 }
 
 

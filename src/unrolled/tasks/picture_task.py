@@ -24,6 +24,8 @@ class PictureTask(Task):
         splits: None when it was restored.
     """
 
+    examples = ("a-picture.png", "more-pictures")
+
     def __init__(
         self, settings: Settings, size: Size, splits: dict[Split, Pictures] | None = None
     ) -> None:
