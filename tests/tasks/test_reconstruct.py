@@ -8,9 +8,9 @@ from command_line import cli  # noqa: F401 - a fixture
 from sklearn.decomposition import PCA
 
 import unrolled as ur
-from unrolled.errors import RunError
+from unrolled.errors import InputError, RunError
 from unrolled.tasks import pictures as data
-from unrolled.tasks.reconstruct import alone
+from unrolled.tasks.reconstruct import alone, check_steps
 
 SHORT = ("--steps", "8", "--sample-length", "0", "--quiet")
 TINY = {"steps": 12, "batch_size": 8, "widths": (16, 4), "layer_steps": 4, "sample_length": 0}
@@ -177,6 +177,14 @@ def test_a_folder_of_pictures_without_labels(tmp_path, cli):  # noqa: F811
         picture.write_text("no picture")
     refused = cli("train", "reconstruct", folder, *SHORT, "--unreadable", "skip")
     assert "none of the pictures" in refused.sentence
+
+
+def test_several_processes_do_not_train_layers_one_by_one(monkeypatch):
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    check_steps(ur.Settings.from_flags("reconstruct", {**TINY, "layer_steps": 0}))
+    with pytest.raises(InputError, match="only one process"):
+        check_steps(ur.Settings.from_flags("reconstruct", TINY))
 
 
 def test_refusals(learned, cli, tmp_path, monkeypatch):  # noqa: F811

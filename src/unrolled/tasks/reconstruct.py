@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from unrolled.errors import InputError
 from unrolled.settings import Settings
@@ -235,7 +235,7 @@ def reconstruction_error(passed: Passed, settings: Settings) -> Tensor:
 
 
 def check_steps(settings: Settings) -> None:
-    """Make sure that something is left after the layers were trained one by one.
+    """Make sure that layers can be trained one by one, and that something is left after that.
 
     Raises:
         InputError: If not.
@@ -246,6 +246,11 @@ def check_steps(settings: Settings) -> None:
         raise InputError(
             f"--layer-steps {each} for {layers} layers leaves none of --steps {steps} for all together; "
             f"give more than {each * layers}"
+        )
+    several = distributed.is_available() and distributed.is_initialized()
+    if each and several and distributed.get_world_size() > 1:
+        raise InputError(
+            "--layer-steps trains a layer at a time, which only one process can; start one"
         )
 
 
