@@ -308,6 +308,13 @@ def test_names_and_patterns():
     ]
 
 
+def test_the_peers_of_workloads_are_known():
+    every = NAMED | workloads.grid() | workloads.cells() | workloads.wirings()
+    assert {peer for workload in every.values() for peer in workload.peers} == {
+        *peers.PEERS.keys() - {"compile"}
+    }
+
+
 def test_every_registered_cell_is_measured_in_two_sizes():
     points = workloads.cells().values()
     assert {p.cell for p in points} == set(CELLS)
