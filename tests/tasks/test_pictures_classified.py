@@ -284,7 +284,13 @@ def test_phrases_and_merged_labels(tmp_path):
     assert phrases.rows("test").items == whole.rows("test").items
     merged = prepare(**flags, phrases=True, merge="bad=0,1; good=3,4")
     assert merged.labels == ["bad", "good"]
+    # of 40 trees that are not neutral 24 train, by two phrases each; of those left out nothing is more
     assert len(merged.rows("training")) == 48
+    lines = ["(2 (0 gone) (2 by))", *lines]
+    (tmp_path / "trees.txt").write_text("\n".join(lines))
+    merged = prepare(**flags, phrases=True, merge="bad=0,1; good=3,4")
+    assert len(merged.rows("training")) == 49
+    assert "gone" in merged.rows("training").items
     with pytest.raises(InputError, match="--merge names none of the labels"):
         prepare(**flags, merge="bad=7")
     (tmp_path / "t.tsv").write_text(

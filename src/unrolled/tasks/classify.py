@@ -364,6 +364,7 @@ def _read(sources: Sequence[str], settings: Settings, *, pictures: bool) -> Foun
 def _phrases(found: Found, rows: np.ndarray) -> tuple[list[str], list[str]]:
     """Give all different phrases of trees, with their labels."""
     pairs = dict.fromkeys(pair for row in rows for pair in found.phrases[row])
+    pairs |= dict.fromkeys(found.others)
     if not pairs:
         raise InputError(
             "--phrases takes trees, lines as (3 (2 It) (4 shines)); this data has none"

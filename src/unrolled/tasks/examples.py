@@ -33,6 +33,9 @@ class Found:
     labels: list[str]
     where: list[str]
     phrases: list[tuple[tuple[str, str], ...]] = field(default_factory=list)
+    """Of each tree, all phrases with their labels."""
+    others: list[tuple[str, str]] = field(default_factory=list)
+    """Phrases of trees that themselves have none of the labels."""
     skipped: list[str] = field(default_factory=list)
 
     def keys(self) -> list[str]:
@@ -298,19 +301,21 @@ def read_texts(sources: Sequence[str], data: DataSettings) -> Found:
     if not merged:
         merged = {label: label for label in table.labels}
         merged |= {label: label for parts in table.phrases for _, label in parts}
+    phrases = [
+        tuple((_cased(text, data), merged[label]) for text, label in parts if label in merged)
+        for parts in table.phrases
+    ]
     kept = [row for row, label in enumerate(table.labels) if label in merged]
     if not kept:
         found = ", ".join(sorted(set(table.labels)))
         raise InputError(f"--merge names none of the labels of {', '.join(sources)}: {found}")
-    phrases = [
-        tuple((_cased(text, data), merged[label]) for text, label in parts if label in merged)
-        for parts in (table.phrases[row] for row in kept)
-    ]
+    gone = (row for row, label in enumerate(table.labels) if label not in merged)
     return Found(
         [_cased(table.texts[row], data) for row in kept],
         [merged[table.labels[row]] for row in kept],
         [table.where[row] for row in kept],
-        phrases,
+        [phrases[row] for row in kept],
+        [pair for row in gone for pair in phrases[row]],
     )
 
 
