@@ -133,6 +133,10 @@ class DataSettings(Group):
     fold: int = Field(default=0, ge=0, description="Which of the folds is the test part, from 0.")
     encoding: str = Field(default="utf-8", description="Encoding of text files.")
     lowercase: bool = Field(default=False, description="classify: read texts in lower case.")
+    simplify: bool = Field(
+        default=False,
+        description="classify: of texts keep letters, digits and ( ) , ! ? only; don't is dont.",
+    )
     phrases: bool = Field(
         default=False, description="classify: of trees, learn from every phrase that has a label."
     )
@@ -165,7 +169,9 @@ class DataSettings(Group):
     @model_validator(mode="after")
     def _check_split(self) -> Self:
         if self.folds and self.fold >= self.folds:
-            raise ValueError(f"fold {self.fold} must be below folds {self.folds}: they count from 0")
+            raise ValueError(
+                f"fold {self.fold} must be below folds {self.folds}: they count from 0"
+            )
         if self.folds and self.test:
             raise ValueError("give folds or test, not both: a fold is the test part")
         if (

@@ -440,3 +440,15 @@ def test_tied_weights_are_refused(tmp_path):
     task = prepare(write(tmp_path / "t.tsv", numbered(30)), tied=True)
     with pytest.raises(InputError, match="--tied"):
         task.build()
+
+
+def test_texts_as_the_settings_want_them_read(tmp_path):
+    rows = [*numbered(30), ("It does n't -- `` work '' , OK ...", "odd"), ("...", "even")]
+    source = write(tmp_path / "t.tsv", rows)
+    found = prepare(source, simplify=True, lowercase=True, symbols="word").kind.read([source])
+    assert found.items[-2:] == ["it does nt work , ok", ""]
+    assert prepare(source).kind.read([source]).items == [text for text, _ in rows]
+    task = prepare(source, simplify=True, symbols="word", model="cnn", embedding=3)
+    (one,) = task.predict(task.build().eval(), ["..."])
+    assert one["text"] == "..."
+    assert sum(one["probabilities"].values()) == pytest.approx(1)

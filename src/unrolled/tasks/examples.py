@@ -332,6 +332,9 @@ def tensors(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
 
 
 def _cased(text: str, data: DataSettings) -> str:
+    """Write a text as the settings want it read; Kim 2014 cleans texts much as `simplify` does."""
+    if data.simplify:
+        text = re.sub(r"[^\w(),!?]+", " ", text.replace("'", "")).strip()
     return text.lower() if data.lowercase else text
 
 
