@@ -121,6 +121,10 @@ def test_digits():
         ),
         (lambda p: str(draw(p / "one.png")), ["one.png"]),
         (lambda p: str(p / "nowhere"), ["nowhere"]),
+        (
+            lambda p: str(draw(p / "x" / "deep.png", mode="I;16").parents[1]),
+            ["deep.png has more than 8 bits", "--unreadable skip"],
+        ),
         (lambda p: str(p), ["holds no pictures", "a folder for each label"]),
     ],
 )

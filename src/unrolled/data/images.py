@@ -171,9 +171,15 @@ def _picture(path: Path, size: int | None, channels: int | None = None) -> np.nd
 
     try:
         with Image.open(path) as file:
+            if file.mode.startswith(("I", "F")):
+                raise InputError(
+                    f"{path} has more than 8 bits a channel ({file.mode}); save it with 8"
+                )
             image = ImageOps.exif_transpose(file)
-            grey = channels == 1 or (channels is None and file.mode in ("1", "L", "LA", "I;16"))
+            grey = channels == 1 or (channels is None and file.mode in ("1", "L", "LA"))
             image = image.convert("L" if grey else "RGB")
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"no file at {path}") from None
     except UnidentifiedImageError:
