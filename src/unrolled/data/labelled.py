@@ -131,7 +131,8 @@ def _parts(line: str, where: str) -> Iterator[list[str]]:
                 open_[-1] += part[1:]
             closed = not open_
         else:
-            open_[-1].append(ESCAPES.get(token, token.replace(r"\/", "/")))
+            plain = token.replace(r"\/", "/")
+            open_[-1].append(ESCAPES.get(plain, plain))
     if not closed:
         raise InputError(f"{where} lacks a closing bracket")
 
