@@ -132,7 +132,7 @@ def _parts(line: str, where: str) -> Iterator[list[str]]:
             closed = not open_
         else:
             plain = token.replace(r"\/", "/")
-            open_[-1].append(ESCAPES.get(plain, plain))
+            open_[-1].append(ESCAPES[plain] if plain in ESCAPES else plain)
     if not closed:
         raise InputError(f"{where} lacks a closing bracket")
 
