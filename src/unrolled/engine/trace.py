@@ -22,6 +22,7 @@ from torch.fx.experimental.symbolic_shapes import (
     ShapeEnv,
 )
 
+from unrolled.engine import lower_pointwise, lower_rows  # noqa: F401 (the rules)
 from unrolled.engine.cell import Cell, bind, recording_gates, tensors_of
 from unrolled.engine.check import check_results
 from unrolled.engine.graph import Graph, Node
