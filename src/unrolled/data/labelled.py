@@ -131,8 +131,8 @@ def _parts(line: str, where: str) -> Iterator[list[str]]:
                 open_[-1] += part[1:]
             closed = not open_
         else:
-            plain = token.replace(r"\/", "/")
-            open_[-1].append(ESCAPES[plain] if plain in ESCAPES else plain)
+            plain: str = token.replace(r"\/", "/")
+            open_[-1].append(ESCAPES.get(plain, plain))
     if not closed:
         raise InputError(f"{where} lacks a closing bracket")
 
