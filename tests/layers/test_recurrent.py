@@ -152,3 +152,15 @@ def test_the_convolution_of_the_input_is_computed_once_for_all_steps(kind):
         new = cell.step(x[t], *states)
         states = [*new] if isinstance(new, tuple) else [new]
         torch.testing.assert_close(y[t], states[0])
+
+
+def test_nets_of_a_model_draw_from_streams_of_their_own():
+    members = [ur.Recurrent(cells.GRU(50, 50), 2, dropout=0.5) for _ in range(2)]
+    stack = ur.Mixed(*members, ur.GRU(50, 50, 2, dropout=0.5))
+    assert len({member.stream for member in stack.members}) == 3
+    seen = []
+    for net in members:
+        net.cells[1].noise = lambda x, layer: (seen.append(x == 0), ({}, {}))[1]
+    with randomness.counter(0, 1):
+        stack(torch.randn(3, 2, 50))
+    assert 0.3 < float((seen[0] == seen[1]).float().mean()) < 0.7

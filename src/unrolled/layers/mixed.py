@@ -21,6 +21,7 @@ from unrolled.layers.over_time import (
     steps_after,
 )
 from unrolled.layers.recurrent import Recurrent
+from unrolled.layers.stack import part_streams
 from unrolled.layers.standard import StandardLayers
 
 STREAM = 2**7
@@ -76,6 +77,7 @@ class Mixed(nn.Module):
         for place, member in enumerate(self.members):
             width = self._enter(place, member, width)
         self.output_size = width
+        part_streams(self)
 
     def _enter(self, place: int, member: nn.Module, width: int) -> int:
         """Take in a member that reads `width` numbers a step; give the width of its output."""

@@ -91,6 +91,9 @@ class Recurrent(nn.Module):
             }
         )
 
+    stream: int = 0
+    """First of the streams of random numbers that dropout and cells draw from."""
+
     @property
     def cell(self) -> Cell:
         """The cell of layer 0, forwards."""
@@ -194,6 +197,7 @@ class Recurrent(nn.Module):
             directions=self.num_directions,
             dropout=self.dropout if self.training else 0.0,
             fixed=self.fixed_dropout,
+            stream=self.stream,
             join=self._join,
             lengths=lengths,
             extras=extras,

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from unrolled.engine import Cell, Outputs, States, run
 from unrolled.engine.randomness import dropout as drop
 
+STREAMS_OF_A_NET = 2**10
+
 
 class Carry(Cell):
     """y = g f(x) + (1 - g) x, g = sigma(W x + b), b = -1 at first (Srivastava et al. 2015, eq. 3).
@@ -32,6 +34,13 @@ class Carry(Cell):
         return x + self.gate("carry", self.weigh(x).sigmoid()) * (above - x)
 
 
+def part_streams(model: nn.Module) -> None:
+    """Let the nets of a model draw from streams of random numbers of their own."""
+    nets = [module for module in model.modules() if hasattr(module, "stream")]
+    for number, net in enumerate(nets):
+        net.stream = number * STREAMS_OF_A_NET  # pyright: ignore[reportArgumentType]
+
+
 Join = Callable[[int, Tensor, Tensor], Tensor]
 
 
@@ -48,6 +57,7 @@ def run_stack(
     directions: int,
     dropout: float = 0.0,
     fixed: bool = False,
+    stream: int = 0,
     join: Join = _above,
     lengths: Tensor | None = None,
     extras: Mapping[str, Tensor] | None = None,
@@ -63,6 +73,7 @@ def run_stack(
         directions: D, 1 or 2; the second reads every row from its end.
         dropout: Probability of dropping an output between layers.
         fixed: Whether the same outputs are dropped at all steps.
+        stream: First of the streams of random numbers that the layers draw from.
         join: Number of a layer, its input and its output -> the input of the next one; after the last
             layer, y.
         lengths: Steps of each row (B,), in any order.
@@ -79,8 +90,8 @@ def run_stack(
     for place, cell in enumerate(cells):
         layer, direction = divmod(place, directions)
         if direction == 0:
-            seen = drop(x, dropout, layer, fixed=fixed) if layer and dropout else x
-        drawn, dropped = cell.noise(seen, place)
+            seen = drop(x, dropout, stream + layer, fixed=fixed) if layer and dropout else x
+        drawn, dropped = cell.noise(seen, stream + place)
         given = {} if parameters is None else parameters[place]
         outputs.append(
             run(

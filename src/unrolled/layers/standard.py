@@ -29,6 +29,9 @@ class StandardLayers(nn.RNNBase):
     peer: ClassVar[type[nn.RNNBase]]
     """The class of torch.nn that this one stands for."""
 
+    stream: int = 0
+    """First of the streams of random numbers that dropout draws from."""
+
     _cells: list[StandardCell]
 
     def forward(
@@ -87,6 +90,7 @@ class StandardLayers(nn.RNNBase):
                 dict(zip(self._cells[0].state_names, states, strict=False)),
                 directions=2 if self.bidirectional else 1,
                 dropout=dropout,
+                stream=self.stream,
                 lengths=lengths,
                 parameters=parameters,
             )

@@ -17,6 +17,7 @@ from unrolled.checkpoint.weights import weights
 from unrolled.engine import Declined
 from unrolled.engine.randomness import counter
 from unrolled.errors import Interrupted, RunError
+from unrolled.layers.stack import part_streams
 from unrolled.settings import Settings
 from unrolled.tasks.task import Carry, Task
 from unrolled.train.callbacks import Callback, Checkpoint, Evaluation, Sample, Start, Step
@@ -78,6 +79,7 @@ class Loop:
         # The package draws from counters of its own; a user's cell may draw from torch.
         torch.manual_seed(self.training.seed + group.rank)
         self.model = task.build().to(self.device)
+        part_streams(self.model)
         self.parameters = list(self.model.parameters())
         self.optimizer = make_optimizer(self.parameters, self.training)
         self.position = Position(smoothed_loss=task.initial_loss)
