@@ -20,3 +20,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
+
+# Several classes have an attribute `bytes`, which is then ambiguous where an annotation names the type.
+suppress_warnings = ["ref.python"]

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from unrolled.layers import LSTMCell as LSTMCell
     from unrolled.layers import Mixed as Mixed
     from unrolled.layers import Recurrent as Recurrent
+    from unrolled.layers import RecurrentDropout as RecurrentDropout
     from unrolled.layers import RNNCell as RNNCell
+    from unrolled.layers import WeightDropout as WeightDropout
+    from unrolled.layers import Zoneout as Zoneout
     from unrolled.layers import convert as convert
     from unrolled.layers import pool_over_time as pool_over_time
     from unrolled.layers import truncated as truncated
@@ -52,10 +55,13 @@ __all__ = [
     "RNN",
     "RNNCell",
     "Recurrent",
+    "RecurrentDropout",
     "RunError",
     "Settings",
     "Trained",
     "UnrolledError",
+    "WeightDropout",
+    "Zoneout",
     "__version__",
     "bench",
     "cells",
@@ -87,6 +93,9 @@ __getattr__, __dir__ = lazily(
         "RNN": "unrolled.layers",
         "RNNCell": "unrolled.layers",
         "Recurrent": "unrolled.layers",
+        "RecurrentDropout": "unrolled.layers",
+        "WeightDropout": "unrolled.layers",
+        "Zoneout": "unrolled.layers",
         "Settings": "unrolled.settings",
         "Trained": "unrolled.checkpoint.load",
         "bench": "unrolled.inspect",

@@ -13,12 +13,12 @@ from unrolled.layers.regularise import RecurrentDropout, WeightDropout, Zoneout
 
 NOISY = {
     "recurrent dropout": lambda: RecurrentDropout(cells.LSTM(3, 4), 0.4),
-    "per step": lambda: RecurrentDropout(cells.LSTM(3, 4), 0.4, ("h", "c"), per_step=True),
+    "per step": lambda: RecurrentDropout(cells.LSTM(3, 4), 0.4, per_step=True),
     "zoneout": lambda: Zoneout(cells.LSTM(3, 4), h=0.3, c=0.5),
     "weights": lambda: WeightDropout(cells.LSTM(3, 4), 0.3),
     "weights of a drop-in": lambda: WeightDropout(ur.GRUCell(3, 4), 0.3, ["weight_hh"]),
     "all": lambda: Zoneout(
-        RecurrentDropout(WeightDropout(cells.GRU(3, 4), 0.3), 0.2, per_step=True), h=0.2
+        RecurrentDropout(WeightDropout(cells.LSTM(3, 4), 0.3), 0.2, per_step=True), h=0.2
     ),
     "skips": lambda: Zoneout(RecurrentDropout(cells.Skip(3, 4), 0.3), h=0.2),
 }
@@ -110,9 +110,9 @@ def test_one_mask_for_all_steps_or_one_for_each():
     assert extras["h.dropout"].shape == (50, 40)
     assert extras["h.dropout"].unique().tolist() == pytest.approx([0, 1 / 0.75])
     assert float(extras["h.dropout"].mean()) == pytest.approx(1, abs=0.05)
-    each, _ = RecurrentDropout(cells.LSTM(3, 40), 0.25, ("c",), per_step=True).noise(x, 0)
-    assert each["c.dropout"].shape == (7, 50, 40)
-    assert not torch.equal(each["c.dropout"][0], each["c.dropout"][1])
+    each, _ = RecurrentDropout(cells.LSTM(3, 40), 0.25, per_step=True).noise(x, 0)
+    assert each["h.dropout"].shape == (7, 50, 40)
+    assert not torch.equal(each["h.dropout"][0], each["h.dropout"][1])
     assert fixed.eval().noise(x, 0) == ({}, {})
 
 
@@ -168,6 +168,9 @@ def test_dropped_weights_are_those_that_meet_the_state():
             "recurrent dropout must be a probability",
         ),
         (lambda: RecurrentDropout(cells.LSTM(3, 4), 0.1, ["q"]), "LSTM has no state 'q'"),
+        (lambda: RecurrentDropout(cells.GRU(3, 4), 0.1), "GRU does not only multiply h by weights"),
+        (lambda: RecurrentDropout(cells.LSTM(3, 4), 0.1, ["c"]), "keeps it from step to step"),
+        (lambda: RecurrentDropout(cells.Leaky(3, 4), 0.1), "keeps it from step to step"),
         (lambda: Zoneout(cells.LSTM(3, 4), h=-0.1), "zoneout of h must be a probability"),
         (lambda: Zoneout(cells.LSTM(3, 4), z=0.1), "LSTM has no state 'z'"),
         (lambda: Zoneout(cells.Dilated(3, 4), h=0.1), "does not read 'h' of the step before"),

@@ -1,11 +1,12 @@
-"""Which parameters of a cell meet its states."""
+"""Which parameters of a cell meet its states, and which states do more than that."""
 
 import torch
 from torch import fx
 
 from unrolled.engine.cell import Cell
-from unrolled.engine.graph import Node, depending
+from unrolled.engine.graph import Node, depending, reachable
 from unrolled.engine.lower import Declined
+from unrolled.engine.partition import SHAPES
 from unrolled.engine.trace import Step, trace
 
 
@@ -32,6 +33,31 @@ def recurrent_weights(cell: Cell) -> list[str]:
     if not found or any("parametrizations" in weight for weight in found):
         raise ValueError(f"{name} computes its recurrent weights from others; name what to drop")
     return found
+
+
+def carried_states(cell: Cell) -> set[str]:
+    """Name the states that reach anything but products with matrices, as memories do.
+
+    Of a cell that the compiler declines, none is known.
+    """
+    try:
+        step = trace(cell, dict.fromkeys(cell.extra_names, 1), torch.float32)
+    except Declined:
+        return set()
+    where: dict[Node, set[str]] = {}
+    carried: set[str] = set()
+    for node in reachable([*step.states.values(), *step.outputs.values()]):
+        if node.op == "state":
+            where[node] = {node.attrs[0]}
+            continue
+        behind = set().union(*(where.get(source, set()) for source in node.inputs))
+        if node.op in SHAPES:
+            where[node] = behind
+        elif node.op != "matmul":
+            carried |= behind
+    for result in (*step.states.values(), *step.outputs.values()):
+        carried |= where.get(result, set())
+    return carried
 
 
 def _parameters(step: Step) -> list[set[str]]:

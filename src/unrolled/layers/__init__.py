@@ -60,6 +60,7 @@ from unrolled.layers.pooling import (
 )
 from unrolled.layers.readout import Readout, WindowReadout
 from unrolled.layers.recurrent import Recurrent
+from unrolled.layers.regularise import RecurrentDropout, WeightDropout, Zoneout
 from unrolled.layers.standard import GRU, LSTM, RNN
 from unrolled.layers.symbols import Symbols
 from unrolled.layers.truncated import truncated
@@ -96,22 +97,25 @@ __all__ = [
     "RadialBasis",
     "Readout",
     "Recurrent",
+    "RecurrentDropout",
     "Residual",
     "Stage",
     "Symbols",
     "TemporalBlock",
     "TemporalConvolution",
+    "WeightDropout",
     "WindowReadout",
+    "Zoneout",
     "adaptive_pool",
     "average_pool",
     "convert",
-    "filter_bank",
-    "filter_picture",
     "convolve",
     "correlate",
+    "filter_bank",
+    "filter_picture",
     "k_max_pool",
-    "last_over_time",
     "l2_pool",
+    "last_over_time",
     "leaky_relu",
     "log_sum_exp_pool",
     "make_activation",

@@ -12,7 +12,7 @@ from torch import Tensor
 from unrolled.engine import Cell
 from unrolled.engine.cell import Width
 from unrolled.engine.randomness import keep
-from unrolled.engine.weights import recurrent_weights
+from unrolled.engine.weights import carried_states, recurrent_weights
 
 STREAMS = 2**20
 """Streams of random numbers between two masks of a cell: more than a net has layers."""
@@ -82,11 +82,12 @@ class Wrapped(Cell):
 
 
 class RecurrentDropout(Wrapped):
-    """A state is dropped on its way to the next step: h_{t-1} * m / (1 - p), m zero with probability p.
+    """A state is dropped on its way into products: h_{t-1} * m / (1 - p), m zero with probability p.
 
     By default the same entries at all steps of a sequence (Gal & Ghahramani 2016, "A theoretically
     grounded application of dropout in recurrent neural networks", eq. 7); with `per_step` others at
-    each. What the net gives as output is not dropped.
+    each. What the net gives as output is not dropped. It is for states that are multiplied by weights and
+    go nowhere else, as h of an LSTM or an Elman network: not for a GRU, which keeps h.
 
     Args:
         cell: The cell.
@@ -95,7 +96,8 @@ class RecurrentDropout(Wrapped):
         per_step: Whether to draw anew at each step.
 
     Raises:
-        ValueError: If p lies outside [0, 1), or a state is unknown or has several dimensions.
+        ValueError: If p lies outside [0, 1), or a state is unknown, has several dimensions, or is kept
+            from step to step.
     """
 
     def __init__(
@@ -105,6 +107,11 @@ class RecurrentDropout(Wrapped):
         self.p = _probability(p, "recurrent dropout")
         self.per_step = per_step
         self.dropped = {name: self._flat(name) for name in states or cell.state_names[:1]}
+        for name in sorted(self.dropped.keys() & carried_states(cell)):
+            raise ValueError(
+                f"{type(cell).__name__} does not only multiply {name} by weights but keeps it from step to "
+                f"step, where dropout would wipe it out or let it grow; take WeightDropout, or Zoneout"
+            )
 
     @property
     def masks(self) -> tuple[str, ...]:
