@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,8 @@ def desk(tmp_path, monkeypatch):
         training = settings.training.model_copy(update=short)
         return complete(settings.model_copy(update={"training": training}), task)
 
+    if "torch._dynamo" in sys.modules:  # other tests may have come to the limit of recompilations
+        sys.modules["torch._dynamo"].reset()
     monkeypatch.setattr(plan, "complete", briefly)
     builtin = dataclasses.replace(BUILTINS["english"], text=lambda: TEXT)
     monkeypatch.setitem(BUILTINS, "english", builtin)

@@ -161,6 +161,7 @@ def test_second_derivatives():
 
 @torch.no_grad()
 def test_compiled_by_torch():
+    torch._dynamo.reset()  # other tests may have come to the limit of recompilations
     net = ur.Recurrent(SkipRNN(3, 4), num_layers=2).double()
     x = torch.randn(6, 3, 3, dtype=torch.float64)
     for lengths in (None, torch.tensor([2, 6, 1])):
