@@ -1,5 +1,7 @@
 #include "threads.hpp"
 
+#include <chrono>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -129,6 +131,9 @@ void detail::run_parallel(int threads, Body body, void* context) {
 
 bool Barrier::wait() {
   constexpr int most_spins = 500;
+  // A thread that has lost its processor is away for milliseconds; one with the larger share of the work,
+  // or a slower cache, for less.
+  constexpr std::chrono::microseconds long_sleep{500};
   std::uint32_t round = round_.load(std::memory_order_acquire);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
     arrived_.store(0, std::memory_order_relaxed);
@@ -140,8 +145,9 @@ bool Barrier::wait() {
     if (round_.load(std::memory_order_acquire) != round) return false;
     pause();
   }
+  const auto began = std::chrono::steady_clock::now();
   while (round_.load(std::memory_order_acquire) == round) round_.wait(round, std::memory_order_acquire);
-  return true;
+  return std::chrono::steady_clock::now() - began > long_sleep;
 }
 
 }  // namespace unrolled

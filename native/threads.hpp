@@ -51,7 +51,7 @@ constexpr Part part_of(std::ptrdiff_t n, int thread, int threads) {
 
 // Lets `threads` threads wait for each other, again and again. Waiting spins for some ten microseconds
 // (meeting takes about 0.1) and then sleeps, so that a busy machine is not made busier. wait() tells
-// whether it had to sleep.
+// whether it slept so long that another thread must have been without a processor.
 class Barrier {
  public:
   explicit Barrier(int threads) : threads_(threads) {}
