@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 from unrolled.cells.activations import Activation, activation
 from unrolled.cells.elman import Elman
 from unrolled.cells.start import uniform_start
+from unrolled.cells.wrapped import Wrapped
 from unrolled.engine import Cell
 from unrolled.engine.cell import Width
 
@@ -51,7 +52,7 @@ class Skip(Cell):
         return self.phi(self.x(x) + self.h(torch.cat(h, -1)))
 
 
-class Dilated(Cell):
+class Dilated(Wrapped):
     """A cell that sees its states of d steps ago in place of the last (Chang et al. 2017, eq. 1).
 
     The states are those of the cell. In the paper's stack layer l has d = 2^(l-1).
@@ -69,27 +70,14 @@ class Dilated(Cell):
     def __init__(
         self, input_size: int, hidden_size: int, dilation: int = 2, cell: type[Cell] = Elman
     ) -> None:
-        super().__init__(input_size, hidden_size)
         if dilation < 1:
             raise ValueError(f"the dilation must be at least 1 step, not {dilation}")
-        self.cell = cell(input_size, hidden_size)
-        self.state_names = self.cell.state_names  # pyright: ignore[reportAttributeAccessIssue]
-        self.output_names = self.cell.output_names  # pyright: ignore[reportAttributeAccessIssue]
+        super().__init__(cell(input_size, hidden_size))
         self.delays = dict.fromkeys(self.state_names, (dilation,))  # pyright: ignore[reportAttributeAccessIssue]
 
-    @property
-    def state_sizes(self) -> dict[str, Width]:
-        """Those of the cell."""
-        return self.cell.state_sizes
-
-    @property
-    def output_size(self) -> int:
-        """That of the cell."""
-        return self.cell.output_size
-
-    def step(self, x: Tensor, *states: tuple[Tensor]) -> Any:  # noqa: ANN401
+    def step(self, x: Tensor, *states: tuple[Tensor], **extras: Tensor) -> Any:  # noqa: ANN401
         """Compute one step: x (B, I), each state of d steps ago -> the cell's results."""
-        return self.cell.step(x, *(state for (state,) in states))
+        return self.cell.step(x, *(state for (state,) in states), **extras)
 
 
 class Clockwork(Cell):

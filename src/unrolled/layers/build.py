@@ -9,7 +9,7 @@ from unrolled.cells.start import chrono_start, forget_bias_start, start_weights
 from unrolled.engine import Cell
 from unrolled.errors import InputError
 from unrolled.layers.recurrent import Recurrent
-from unrolled.layers.regularise import RecurrentDropout, WeightDropout, Wrapped, Zoneout
+from unrolled.layers.regularise import Noisy, RecurrentDropout, WeightDropout, Zoneout
 from unrolled.settings import ModelSettings
 
 
@@ -42,7 +42,7 @@ def make_net(model: ModelSettings, input_size: int) -> Recurrent:
 
 
 def _begin(cell: nn.Module, model: ModelSettings) -> None:
-    while isinstance(cell, Wrapped):
+    while isinstance(cell, Noisy):
         cell = cell.cell
     assert isinstance(cell, Cell)
     if model.recurrent_start is not None:

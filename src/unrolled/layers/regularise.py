@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from unrolled.cells.wrapped import Wrapped
 from unrolled.engine import Cell
-from unrolled.engine.cell import Width
 from unrolled.engine.randomness import keep
 from unrolled.engine.weights import carried_states, recurrent_weights
 
@@ -20,19 +20,8 @@ DROPOUT, ZONEOUT, WEIGHTS = 2**8, 2**9, 2**10
 """First masks of each kind of noise."""
 
 
-class Wrapped(Cell):
-    """A cell around another: its states, outputs and further inputs, and those of its own noise.
-
-    Args:
-        cell: The cell within.
-    """
-
-    def __init__(self, cell: Cell) -> None:
-        super().__init__(cell.input_size, cell.hidden_size)
-        self.cell = cell
-        self.state_names = cell.state_names  # pyright: ignore[reportAttributeAccessIssue]
-        self.output_names = cell.output_names  # pyright: ignore[reportAttributeAccessIssue]
-        self.delays = cell.delays  # pyright: ignore[reportAttributeAccessIssue]
+class Noisy(Wrapped):
+    """A cell around another that has noise of its own, drawn ahead as masks."""
 
     @property
     def masks(self) -> tuple[str, ...]:
@@ -44,16 +33,6 @@ class Wrapped(Cell):
         """Those of the cell, and the masks."""
         return (*self.cell.extra_names, *self.masks)
 
-    @property
-    def state_sizes(self) -> dict[str, Width]:
-        """Those of the cell."""
-        return self.cell.state_sizes
-
-    @property
-    def output_size(self) -> int:
-        """That of the cell."""
-        return self.cell.output_size
-
     def clone(self, **changes: Any) -> Self:  # noqa: ANN401
         """Build the same around a clone of the cell."""
         (_, *args), kwargs = (
@@ -61,15 +40,6 @@ class Wrapped(Cell):
         )
         kwargs = {name: value for name, value in kwargs.items() if name != "cell"}
         return type(self)(self.cell.clone(**changes), *args, **kwargs)
-
-    def noise(self, x: Tensor, layer: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Draw that of the cell within."""
-        extras, parameters = self.cell.noise(x, layer)
-        return extras, {f"cell.{name}": value for name, value in parameters.items()}
-
-    def step(self, x: Tensor, *states: Any, **extras: Tensor) -> Any:  # noqa: ANN401
-        """Compute a step of the cell within."""
-        return self.cell.step(x, *states, **extras)
 
     def _flat(self, name: str) -> int:
         width = self.state_sizes.get(name)
@@ -81,7 +51,7 @@ class Wrapped(Cell):
         return width
 
 
-class RecurrentDropout(Wrapped):
+class RecurrentDropout(Noisy):
     """A state is dropped on its way into products: h_{t-1} * m / (1 - p), m zero with probability p.
 
     By default the same entries at all steps of a sequence (Gal & Ghahramani 2016, "A theoretically
@@ -137,7 +107,7 @@ class RecurrentDropout(Wrapped):
         return self.cell.step(x, *seen, **extras)
 
 
-class Zoneout(Wrapped):
+class Zoneout(Noisy):
     """A unit keeps its last value with probability p: s_t = d s_{t-1} + (1 - d) s~_t, d one with p.
 
     Krueger et al. 2017, "Zoneout: regularizing RNNs by randomly preserving hidden activations",
@@ -156,7 +126,7 @@ class Zoneout(Wrapped):
         super().__init__(cell)
         for name in p:
             self._flat(name)
-            if 1 not in cell.delays.get(name, (1,)):
+            if 1 not in cell.lags(name):
                 raise ValueError(
                     f"{type(cell).__name__} does not read {name!r} of the step before, so it cannot keep it"
                 )
@@ -190,7 +160,7 @@ class Zoneout(Wrapped):
         return results[0] if isinstance(found, Tensor) else tuple(results)
 
 
-class WeightDropout(Wrapped):
+class WeightDropout(Noisy):
     """Weights are dropped, the same for all rows and steps of a call, the others scaled by 1 / (1 - p).
 
     DropConnect (Wan, Zeiler, Zhang, LeCun & Fergus 2013), on recurrent weights as Merity, Keskar &
