@@ -69,6 +69,10 @@ class Cell(nn.Module):
         self.input_size = input_size
         self.hidden_size = hidden_size
 
+    def lags(self, name: str) -> tuple[int, ...]:
+        """How many steps back ``step`` reads a state, each once: one, or what ``delays`` say."""
+        return tuple(dict.fromkeys(self.delays[name])) if name in self.delays else (1,)
+
     step: Callable[..., Any]
     """``step(x, *states, **extras)``: x (B, I) and the states -> the new states, then the outputs."""
 

@@ -78,7 +78,7 @@ def complete_states(
     states = {}
     for name, width in cell.state_sizes.items():
         wanted = {name: (batch, *shape_of(width))}
-        longest = max(cell.delays.get(name, (1,)))
+        longest = max(cell.lags(name))
         if longest > 1:
             wanted[name + PAST] = (longest - 1, batch, *shape_of(width))
         for key, shape in wanted.items():

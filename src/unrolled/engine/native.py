@@ -136,10 +136,10 @@ class Compiled:
                 return _Loop.apply(plan, packing, bfloat16, ahead, *inputs, *states, *constants)
         return self.inference.forward(packing, inputs, states, constants, bfloat16, ahead)[0]
 
-    def empty_states(self, x: Tensor) -> list[Tensor]:
-        """Empty tensors for states of the rows of x (T, B, I)."""
+    def empty_states(self, like: Tensor, batch: int) -> list[Tensor]:
+        """Empty tensors for the states of B rows, (D * B, width)."""
         return [
-            x.new_empty(depth * x.shape[1], width)
+            like.new_empty(depth * batch, width)
             for depth, width in zip(self.depths, self.widths, strict=True)
         ]
 
@@ -259,10 +259,7 @@ class Plan:
             # It begins at a cache line, after the initial states.
             first = (batch * self.before[index] + 15) // 16 * 16
             made[index] = x.new_empty(first + n * width)[first:]
-        last = [
-            x.new_empty(depth * batch, width)
-            for depth, width in zip(self.compiled.depths, self.compiled.widths, strict=True)
-        ]
+        last = self.compiled.empty_states(x, batch)
         size = x.itemsize
         at = [
             *(t.data_ptr() for t in inputs),

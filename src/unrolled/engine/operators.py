@@ -77,7 +77,7 @@ class _Call(NamedTuple):
         steps, batch = x.shape[:2]
         widths = dict(zip(_distinct(plan), (width for _, width in plan.results), strict=True))
         made = [x.new_empty(steps, batch, width) for width in widths.values()]
-        made += plan.compiled.empty_states(x)
+        made += plan.compiled.empty_states(x, batch)
         if self.needs:
             of_rows, of_batch, arrays = plan.engine.saved()
             made.append(x.new_empty(steps * batch * of_rows + batch * of_batch + arrays * MARGIN))
@@ -88,7 +88,7 @@ class _Call(NamedTuple):
         x, needs = self.inputs[0], self.needs[len(self.inputs) :]
         return [
             *(t.new_empty(t.shape) for t, n in zip(self.inputs, self.needs, strict=False) if n),
-            *named(self.program).empty_states(x),
+            *named(self.program).empty_states(x, x.shape[1]),
             *(t.new_empty(t.shape) for t, n in zip(self.constants, needs, strict=False) if n),
         ]
 

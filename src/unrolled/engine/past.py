@@ -15,7 +15,7 @@ from unrolled.engine.check import PAST
 
 def enter(cell: Cell, given: Mapping[str, Tensor]) -> list[Tensor | None]:
     """Give each state with what came before it; ``None`` for zeros."""
-    return [_with_past(given, name, _depth(cell, name)) for name in cell.state_names]
+    return [_with_past(given, name, max(cell.lags(name))) for name in cell.state_names]
 
 
 def leave(cell: Cell, last: Iterable[Tensor]) -> States:
@@ -23,7 +23,7 @@ def leave(cell: Cell, last: Iterable[Tensor]) -> States:
     states: States = {}
     pasts: States = {}
     for name, state in zip(cell.state_names, last, strict=True):
-        depth = _depth(cell, name)
+        depth = max(cell.lags(name))
         if depth == 1:
             states[name] = state
         else:
@@ -37,10 +37,6 @@ def arrange(state: Tensor, order: Tensor) -> Tensor:
     if len(state) == len(order):
         return state.index_select(0, order)
     return state.view(-1, len(order), state.shape[1]).index_select(1, order).flatten(0, 1)
-
-
-def _depth(cell: Cell, name: str) -> int:
-    return max(cell.delays[name]) if name in cell.delays else 1
 
 
 def _with_past(given: Mapping[str, Tensor], name: str, depth: int) -> Tensor | None:

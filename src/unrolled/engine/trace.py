@@ -200,10 +200,9 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
     fake = FakeTensorMode(shape_env=shapes)
     symbol = shapes.create_symbol(BATCH_HINT, _Batch(), dynamic_dim=DimDynamic.DYNAMIC)
     batch = shapes.create_symintnode(symbol, hint=BATCH_HINT, source=_Batch())
-    delays = {name: tuple(cell.delays.get(name, (1,))) for name in cell.state_names}
     leaves: dict[_Leaf, Any] = {("x", "x"): cell.input_size}
-    for name, lags in delays.items():
-        leaves |= {("state", name, lag): cell.state_sizes[name] for lag in lags}
+    for name in cell.state_names:
+        leaves |= {("state", name, lag): cell.state_sizes[name] for lag in cell.lags(name)}
     leaves |= {("extra", name): width for name, width in extras.items()}
     with fake:
         rows = {leaf: torch.empty(batch, width, dtype=dtype) for leaf, width in leaves.items()}
@@ -224,8 +223,8 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
     def step(rows: dict[_Leaf, Tensor], given: list[Tensor]) -> list[Tensor]:
         values = {f"cell.{name}": value for name, value in zip(tensors, given, strict=True)}
         positional: list[Any] = [rows["x", "x"]]
-        for name, lags in delays.items():
-            older = tuple(rows["state", name, lag] for lag in lags)
+        for name in cell.state_names:
+            older = tuple(rows["state", name, lag] for lag in cell.delays.get(name, (1,)))
             positional.append(older if name in cell.delays else older[0])
         further = {name: rows["extra", name] for name in extras}
         with recording_gates() as gates, Watch():
@@ -277,7 +276,7 @@ def _write(
         states={name: results[name] for name in cell.state_names},
         outputs={name: results[name] for name in cell.output_names},
         gates=dict(zip(gates, values[len(values) - len(gates) :], strict=True)),
-        lags={name: tuple(dict.fromkeys(cell.delays.get(name, (1,)))) for name in cell.state_names},
+        lags={name: cell.lags(name) for name in cell.state_names},
         once=kept.module(),
         named=named,
     )

@@ -112,7 +112,7 @@ def _cell(cell: Cell, steps: int, batch: int, given: Mapping[str, Tensor]) -> Su
     states = {}
     for name, width in cell.state_sizes.items():
         states[name] = _leaf(cell, batch, *shape_of(width))
-        older = max(cell.delays.get(name, (1,))) - 1
+        older = max(cell.lags(name)) - 1
         if older:
             states[name + PAST] = _leaf(cell, older, batch, *shape_of(width))
     extras = _extras(cell, cell, steps, batch, given)
