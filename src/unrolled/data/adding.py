@@ -7,8 +7,9 @@ import numpy as np
 from numpy.random import Generator
 
 from unrolled.data.made import adding
-from unrolled.data.sequences import Made, Sequences, Split
+from unrolled.data.sequences import Made, Sequences
 from unrolled.data.series import read_columns
+from unrolled.data.splits import Split
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 

@@ -7,7 +7,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.random import Generator
 
-from unrolled.data.sequences import SPLITS, Made, Sequences, Split
+from unrolled.data.sequences import Made, Sequences
+from unrolled.data.splits import SPLITS, Split
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 

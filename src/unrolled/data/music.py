@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 
 from unrolled.data.read import Piece, find_pieces
-from unrolled.data.sequences import Sequences, Source, Split, drawn
+from unrolled.data.sequences import Sequences, Source
+from unrolled.data.splits import Split, drawn
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 

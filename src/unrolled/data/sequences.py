@@ -6,17 +6,14 @@ T steps, B rows, I inputs, O outputs.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.random import Generator
 
+from unrolled.data.splits import SPLITS, Split
 from unrolled.errors import InputError
 from unrolled.settings import Settings
-
-SPLITS = ("training", "validation", "test")
-Split = Literal["training", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -189,19 +186,3 @@ class Made(Source):
                 f"evaluate it on {self.kind}"
             )
         yield from self.held_out("test")
-
-
-@lru_cache(maxsize=4)
-def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of `count` training rows in an epoch."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
-
-
-def drawn(count: int, seed: int, size: int, step: int, rows: slice) -> list[int]:
-    """Places, in `count` rows, of some rows of batch number `step`: epochs laid end to end, each shuffled."""
-    places = np.arange(step * size, (step + 1) * size)[rows]
-    epochs, within = np.divmod(places, count)
-    return [
-        int(shuffled(count, seed, int(epoch))[place])
-        for epoch, place in zip(epochs, within, strict=True)
-    ]

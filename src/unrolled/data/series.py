@@ -14,7 +14,8 @@ import numpy as np
 
 from unrolled.data.made import mackey_glass
 from unrolled.data.read import find_pieces
-from unrolled.data.sequences import Sequences, Source, Split
+from unrolled.data.sequences import Sequences, Source
+from unrolled.data.splits import Split
 from unrolled.errors import InputError
 from unrolled.settings import DataSettings, Settings
 

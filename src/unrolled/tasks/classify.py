@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unrolled.data.images import is_images
+from unrolled.data.splits import in_batch
 from unrolled.errors import InputError, RunError
 from unrolled.settings import Settings
 from unrolled.tasks.bag import Baseline
@@ -213,10 +214,7 @@ class Classify(Task):
         """
         size = self.settings.training.batch_size
         training = self.rows("training")
-        places = np.arange(step * size, (step + 1) * size)[rows]
-        epochs, within = np.divmod(places, len(training))
-        order = {int(epoch): self._order(int(epoch)) for epoch in np.unique(epochs)}
-        chosen = [int(order[int(e)][w]) for e, w in zip(epochs, within, strict=True)]
+        chosen = in_batch(len(training), size, step, rows, self._order)
         inputs = self.kind.batch(_pick(training.inputs, chosen), (step, rows.start or 0))
         return Batch(inputs, training.labels[chosen])
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unrolled.data.splits import drawn
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks import pictures as data
@@ -190,7 +191,7 @@ class FewLabels(PictureTask):
         else:
             pixels = self.part("training").rows
             labels = np.zeros(len(pixels), np.int64)
-        chosen = data.shuffled(len(pixels), step, training.batch_size, training.seed)[rows]
+        chosen = drawn(len(pixels), training.seed, training.batch_size, step, rows)
         return LabelledBatch(pixels[chosen], labels[chosen], layer)
 
     def loss(self, model: nn.Module, batch: LabelledBatch, carry: Carry) -> tuple[Tensor, Carry]:

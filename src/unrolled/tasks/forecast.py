@@ -23,8 +23,9 @@ from unrolled.cells.start import normal_start
 from unrolled.data.adding import Adding
 from unrolled.data.frames import Films
 from unrolled.data.music import Music
-from unrolled.data.sequences import SPLITS, Sequences, Source
+from unrolled.data.sequences import Sequences, Source
 from unrolled.data.series import Series
+from unrolled.data.splits import SPLITS
 from unrolled.engine import States
 from unrolled.errors import InputError, RunError
 from unrolled.layers import EchoStateNetwork

@@ -5,7 +5,6 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.data.images import SUFFIXES, read_images, read_pictures
+from unrolled.data.splits import SPLITS, Split
 from unrolled.errors import InputError
 from unrolled.settings import PictureSettings, Settings
-from unrolled.tasks.task import Split
 
 _log = logging.getLogger(__name__)
 
-SPLITS: tuple[Split, ...] = ("training", "validation", "test")
 HELD_OUT = re.compile(r"(^|[/\\])(t10k|test)[^/\\]*$")
 """Names of files that their maker keeps for tests."""
 
@@ -158,17 +156,6 @@ def digest(splits: dict[Split, Pictures]) -> str:
         if pictures.labels is not None:
             found.update("\n".join(pictures.labels).encode())
     return found.hexdigest()
-
-
-def shuffled(count: int, step: int, size: int, seed: int) -> np.ndarray:
-    """Give the places of a batch: epochs, each shuffled anew, are laid end to end and cut."""
-    epochs, within = np.divmod(np.arange(step * size, (step + 1) * size), count)
-    return np.array([_order(count, seed, int(e))[w] for e, w in zip(epochs, within, strict=True)])
-
-
-@lru_cache(maxsize=4)
-def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 SHADES = " .:-=+*#%@"

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
+from unrolled.data.splits import drawn
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks import pictures as data
@@ -98,7 +99,7 @@ class Reconstruct(PictureTask):
         """Rows of batch number `step`: the training pictures, shuffled anew in every epoch."""
         training = self.settings.training
         pixels = self.part("training").rows
-        chosen = data.shuffled(len(pixels), step, training.batch_size, training.seed)[rows]
+        chosen = drawn(len(pixels), training.seed, training.batch_size, step, rows)
         return PictureBatch(pixels[chosen], alone(self.settings, step))
 
     def loss(self, model: nn.Module, batch: PictureBatch, carry: Carry) -> tuple[Tensor, Carry]:

@@ -4,13 +4,12 @@ from functools import lru_cache
 
 import numpy as np
 
+from unrolled.data.splits import SPLITS, Split
 from unrolled.errors import InputError
 from unrolled.settings import DataSettings, Settings
 from unrolled.tasks.examples import Found
 from unrolled.tasks.pictures import HELD_OUT
-from unrolled.tasks.task import Split
 
-SPLITS: tuple[Split, ...] = ("training", "validation", "test")
 BLOCK = 32
 """Batches in which texts are sorted by length, so that less is read of what pads them."""
 

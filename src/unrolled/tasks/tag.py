@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from unrolled.cells.start import normal_start
 from unrolled.data.made import COPIED, SYMBOLS, copying
-from unrolled.data.sequences import SPLITS, drawn
+from unrolled.data.splits import SPLITS, drawn
 from unrolled.data.tagged import PADDING, Lexicon, TagBatch, Tagged, read_tagged
 from unrolled.errors import InputError, RunError
 from unrolled.layers import Symbols

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from torch import Tensor, nn
 
+from unrolled.data.splits import Split as Split
 from unrolled.engine import Chain, Declined
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 
-Split = Literal["training", "validation", "test"]
 Carry = dict[str, Tensor]
 """What a window hands to the next: name -> (any, rows, ...). Rows lie along dimension 1."""
 
