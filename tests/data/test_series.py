@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from unrolled.data.sequences import drawn
 from unrolled.data.series import LAGS, MOST_STARTS, Series, read_columns
+from unrolled.data.splits import drawn
 from unrolled.errors import InputError
 from unrolled.settings import DataSettings, Settings
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import cli  # noqa: F401 - a fixture
-from torch import nn
+from plain_loop import learn
 
 import unrolled as ur
 from unrolled.data.music import Music
@@ -44,21 +44,6 @@ def chorale(path, pieces=4):
 def prepare(source, **flags):
     settings = Settings.from_flags("forecast", {"source": (source,), "threads": 1, **flags})
     return Forecast.prepare(settings.with_defaults(Forecast.defaults))
-
-
-def learn(task, steps):
-    """Train as the loop does, in its plainest form."""
-    training = task.settings.training
-    model = task.build()
-    optimizer = torch.optim.Adam(model.parameters(), lr=training.lr)
-    for step in range(steps):
-        loss, carry = task.loss(model, task.batch(step, slice(0, training.batch_size)), {})
-        assert carry == {}
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
-        optimizer.step()
-    return model.eval()
 
 
 def test_learns_a_series_that_a_line_of_one_lag_cannot(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import cli  # noqa: F401 - a fixture
+from plain_loop import learn
 from torch import nn
 
 from unrolled.errors import InputError, RunError
@@ -37,21 +38,6 @@ def depends_on_the_past(count, seed=0):
 def prepare(source, **flags):
     settings = Settings.from_flags("tag", {"source": (source,), "threads": 1, **flags})
     return Tag.prepare(settings.with_defaults(Tag.defaults))
-
-
-def learn(task, steps):
-    """Train as the loop does, in its plainest form."""
-    training = task.settings.training
-    model = task.build()
-    optimizer = torch.optim.Adam(model.parameters(), lr=training.lr)
-    for step in range(steps):
-        loss, carry = task.loss(model, task.batch(step, slice(0, training.batch_size)), {})
-        assert carry == {}
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
-        optimizer.step()
-    return model.eval()
 
 
 @pytest.fixture
