@@ -60,6 +60,16 @@ class DataSettings(Group):
         ge=1,
         description="Steps of what is made: a sequence of adding or copying, all of mackey-glass.",
     )
+    stratify: bool = Field(
+        default=False, description="classify: split each label's examples in the same proportion."
+    )
+    missing: Literal["stop", "interpolate", "previous"] = Field(
+        default="stop", description="What to do at a missing value of a signal or series."
+    )
+    audio: Literal["bands", "samples"] = Field(
+        default="bands",
+        description="What is read of a WAV file: log power in bands, or its samples.",
+    )
     columns: Names = Field(default=(), description="Columns of a CSV file to read (default: all).")
     horizon: int = Field(default=1, ge=1, description="How many steps ahead to forecast.")
     recursive: bool = Field(

@@ -4,7 +4,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from unrolled.settings.values import Dense, Group, Options, Probabilities, Widths
+from unrolled.settings.values import (
+    Dense,
+    Group,
+    Options,
+    Probabilities,
+    Readouts,
+    Weights,
+    Widths,
+)
 
 
 class ModelSettings(Group):
@@ -25,6 +33,13 @@ class ModelSettings(Group):
         default=None,
         ge=0,
         description="Width of the symbol embedding; 0 is one-hot (the default up to 256 symbols).",
+    )
+    vectors: str | None = Field(
+        default=None,
+        description="Word vectors to begin with: a text file as of GloVe or word2vec, also .gz.",
+    )
+    frozen_vectors: bool = Field(
+        default=False, description="Leave the word vectors of --vectors as they are."
     )
     bidirectional: bool = Field(
         default=False, description="Read from both ends; not for language models."
@@ -151,6 +166,10 @@ class ClassifierSettings(Group):
         default=None,
         description="What labels are read out of (default: rnn for texts, cnn for pictures).",
     )
+    over_time: Readouts = Field(
+        default=("last", "mean"),
+        description="rnn, cnn of signals: what of the steps is read out: last, mean, max, attention.",
+    )
     scan: Literal["rows", "pixels"] = Field(
         default="rows", description="What an rnn reads of a picture at a step."
     )
@@ -175,4 +194,20 @@ class ClassifierSettings(Group):
     )
     ngrams: int = Field(
         default=1, ge=1, description="bag, mlp: count sequences of up to so many symbols."
+    )
+    max_norm: float | None = Field(
+        default=None,
+        gt=0,
+        description="Keep the norm of each label's read-out weights at most this (Kim 2014: 3).",
+    )
+    class_weights: Weights | None = Field(
+        default=None,
+        description="balanced, or what an example of a label counts, e.g. spam=3; of others 1.",
+    )
+    best_by: Literal["accuracy", "f1_macro"] = Field(
+        default="accuracy", description="The figure by which the best weights are chosen."
+    )
+    calibrate: bool = Field(
+        default=False,
+        description="Divide scores by a temperature fitted on validation, so that probabilities hold.",
     )

@@ -1,7 +1,7 @@
 """What is common to the tables of settings, and how values are read from the text of a flag."""
 
 import tomllib
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -80,3 +80,22 @@ def _merged(value: object) -> object:
 Merged = Annotated[dict[str, Names], BeforeValidator(_merged)]
 
 Dense = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_numbers)]
+
+Readouts = Annotated[
+    tuple[Literal["last", "mean", "max", "attention"], ...],
+    Field(min_length=1),
+    BeforeValidator(_names),
+]
+
+
+def _weights(value: object) -> object:
+    """Read "spam=3, ham=0.5" as a table: label -> weight."""
+    if isinstance(value, str) and value != "balanced":
+        pairs = (part.partition("=") for part in value.split(",") if part.strip())
+        return {label.strip(): weight.strip() for label, _, weight in pairs}
+    return value
+
+
+Weights = Annotated[
+    Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_weights)
+]
