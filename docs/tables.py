@@ -196,6 +196,9 @@ def slower() -> Iterator[str]:
         pairs = sum(row["peer"] not in (None, "plain") for row in found["rows"])
         yield f"In {where}, the peer is faster in {len(rows)} of {pairs} pairs.\n"
         if name == "grid":
+            parts = [workload["name"].split("-") for workload in found["workloads"]]
+            steps = ", ".join(map(str, sorted({int(part[2]) for part in parts})))
+            yield f"Of the grid these are the points at T {steps} in {', '.join(sorted({part[5] for part in parts}))}.\n"
             yield "![The ratio at each point of the grid, by its work](_static/grid.png)\n"
             yield report.machine(found) + "\n"
         if rows:
