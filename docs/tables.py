@@ -198,7 +198,8 @@ def slower() -> Iterator[str]:
         if name == "grid":
             parts = [workload["name"].split("-") for workload in found["workloads"]]
             steps = ", ".join(map(str, sorted({int(part[2]) for part in parts})))
-            yield f"Of the grid these are the points at T {steps} in {', '.join(sorted({part[5] for part in parts}))}.\n"
+            formats = ", ".join(sorted({part[5] for part in parts}))
+            yield f"Of the grid these are the points at T {steps} in {formats}.\n"
             yield "![The ratio at each point of the grid, by its work](_static/grid.png)\n"
             yield report.machine(found) + "\n"
         if rows:
