@@ -251,7 +251,9 @@ def test_evaluate_by_hand(tmp_path):
     task = prepare(write(tmp_path / "t.tsv", rows))
     symbols = [int(task.kind.vocabulary.encode(letter)[0]) for letter in "xyz"]
     model = FirstSymbol(dict(zip(symbols, range(3), strict=True)), 3)
-    assert task.validate(model, "test") == {"accuracy": 1, "f1_macro": 1}
+    sure = math.e / (math.e + 2)  # of scores 1, 0, 0
+    expected = {"accuracy": 1, "f1_macro": 1, "calibration_error": 1 - sure}
+    assert task.validate(model, "test") == pytest.approx(expected)
     # given X: 2 of the 3 X, 1 Y; given Y: 1 X, 1 Y; Z never occurs and is never given
     other = [("xa", "X"), ("xé", "X"), ("ya", "X"), ("xb", "Y"), ("yb", "Y")]
     found = task.evaluate(model, [write(tmp_path / "other.tsv", other)])

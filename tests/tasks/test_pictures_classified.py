@@ -175,7 +175,7 @@ def test_pictures_of_mnist_go_through_lenet_as_it_is():
 
 @pytest.mark.parametrize(("scan", "steps", "width"), [("rows", 4, 10), ("pixels", 20, 2)])
 def test_a_picture_laid_out_in_time(scan, steps, width):
-    model = PictureRNN((2, 4, 5), 3, flags_of(hidden=4).model, scan)
+    model = PictureRNN((2, 4, 5), 3, flags_of(hidden=4, scan=scan))
     x = torch.arange(2 * 4 * 5.0).view(1, 2, 4, 5)
     y = model.steps(x)
     assert y.shape == (steps, 1, width)

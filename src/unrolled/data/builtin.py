@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from unrolled.data.dna import dna
+
 
 @dataclass(frozen=True)
 class Builtin:
@@ -40,6 +42,13 @@ BUILTINS = {
         licence="BSD-3-Clause (scikit-learn), CC BY 4.0 (the digits)",
         page="https://archive.ics.uci.edu/dataset/80",
     ),
+    "dna": Builtin(
+        what="4,000 sequences of DNA, half of them with the two boxes of a promoter",
+        task="classify",
+        licence="made as it is read",
+        page="https://en.wikipedia.org/wiki/Promoter_(genetics)",
+        text=dna,
+    ),
     "python-tokens": Builtin(
         what="Sources of Python's own library, each character with the type of its token",
         task="tag",
@@ -51,6 +60,18 @@ BUILTINS = {
         task="tag",
         licence="made as it is read",
         page="https://arxiv.org/abs/1511.06464",
+    ),
+    "dates": Builtin(
+        what="Dates in 22 written forms, and the same in ISO 8601",
+        task="translate",
+        licence="made as it is read",
+        page="https://www.iso.org/iso-8601-date-and-time-format.html",
+    ),
+    "noisy": Builtin(
+        what="Phrases of Python's own help as people mistype them, and as they meant them",
+        task="translate",
+        licence="Python Software Foundation License 2",
+        page="https://docs.python.org/3/license.html",
     ),
     "adding": Builtin(
         what="The adding problem: the sum of the two numbers that are marked in a sequence",

@@ -21,7 +21,8 @@ from unrolled.checkpoint import files
 from unrolled.checkpoint.load import Trained
 from unrolled.errors import InputError
 from unrolled.tasks.classify import Classify
-from unrolled.tasks.examples import Texts, tensors
+from unrolled.tasks.examples import tensors
+from unrolled.tasks.text_examples import Texts
 from unrolled.tasks.text_models import TextCNN, places_of
 
 PAGE = "ngrams.html"

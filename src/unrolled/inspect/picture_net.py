@@ -9,8 +9,8 @@ from unrolled.checkpoint.load import Trained
 from unrolled.errors import InputError
 from unrolled.tasks import pictures as reading
 from unrolled.tasks.autoencoder import Autoencoder
-from unrolled.tasks.examples import Pictures
 from unrolled.tasks.few_labels import CodeClassifier
+from unrolled.tasks.picture_examples import Pictures
 from unrolled.tasks.picture_task import PictureTask
 
 

@@ -96,7 +96,7 @@ class Bag(Baseline):
             counts = _vectoriser(name).transform([texts[i] for i in chosen])
             places = np.unique(counts.indices)
             bag.places[name] = places
-            bag.weight[name], bag.bias[name] = _regress(counts[:, places], labels[chosen], classes)
+            bag.weight[name], bag.bias[name] = regress(counts[:, places], labels[chosen], classes)
         return bag
 
     def predict(self, items: Sequence[str]) -> dict[str, np.ndarray]:
@@ -180,7 +180,7 @@ def _vectoriser(name: str) -> Any:  # noqa: ANN401 - scikit-learn's
     return HashingVectorizer(n_features=FEATURES, alternate_sign=False, **options)
 
 
-def _regress(counts: Any, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:  # noqa: ANN401
+def regress(counts: Any, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:  # noqa: ANN401
     """Fit scikit-learn's logistic regression; give weights (F, C) and biases (C,)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

@@ -1,10 +1,11 @@
-"""Classify: one label for each text or picture."""
+"""Classify: one label for each text, signal, film or picture."""
 
 import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,26 +13,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unrolled.data.images import is_images
 from unrolled.data.splits import in_batch
 from unrolled.errors import InputError, RunError
+from unrolled.layers.constrain import max_norm_
 from unrolled.settings import Settings
+from unrolled.tasks import judging
 from unrolled.tasks.bag import Baseline
-from unrolled.tasks.examples import (
-    Examples,
-    Found,
-    Pictures,
-    Texts,
-    read_labelled_pictures,
-    read_texts,
-    tensors,
-)
-from unrolled.tasks.splitting import shuffled, split_rows
+from unrolled.tasks.examples import Examples, Found, tensors
+from unrolled.tasks.label_pictures import confusion_picture, reliability_picture
+from unrolled.tasks.picture_examples import Pictures
+from unrolled.tasks.signal_examples import Signals
+from unrolled.tasks.splitting import check_labels, shuffled, split_rows, warn_of_leaks
 from unrolled.tasks.task import Artefacts, Carry, Criterion, Split, Task
+from unrolled.tasks.text_examples import Texts, phrases_of
 
+KINDS: tuple[type[Examples], ...] = (Pictures, Signals, Texts)
+"""What examples may be; the first that takes the data reads it."""
 ROWS_AT_ONCE = 256
 """Examples that are judged side by side."""
-_ZERO: Any = 0  # what a fraction of nothing counts; scikit-learn's annotations know strings only
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Rows:
     """Labelled examples of a split."""
 
     items: Any
-    """Texts, or pictures (n, C, H, W)."""
+    """Texts, signals, or pictures (n, C, H, W)."""
     inputs: Any
     """What the model reads of each."""
     labels: np.ndarray
@@ -54,15 +53,15 @@ class Batch:
     """Examples side by side."""
 
     inputs: tuple[np.ndarray, ...]
-    """What the model is called with: ids (T, B) and lengths (B,), or pictures (B, C, H, W)."""
+    """What the model is called with: ids (T, B) or numbers (T, B, C) and lengths (B,), or pictures."""
     labels: np.ndarray
     """(B,) int64."""
 
 
 class Classify(Task):
-    """Give each text or picture one of the labels it was trained with.
+    """Give each text, signal, film or picture one of the labels it was trained with.
 
-    Different texts are shuffled by the seed and then split; rows with the same text, as tables of
+    Different ones are shuffled by the seed and then split; rows with the same text, as tables of
     names have them, all go to the same split, so that none is judged on what it has learned from.
     `validation` and `test` name data of their own for these splits; with `folds`, the test split is
     one of so many equal parts. Pictures of files that begin with ``t10k`` or ``test`` are the test
@@ -70,9 +69,7 @@ class Classify(Task):
     """
 
     name = "classify"
-    summary = "classifier: text or picture -> label"
-    criterion = Criterion("accuracy", "higher")
-    headline = "accuracy"
+    summary = "classifier: text, signal or picture -> label"
     defaults: ClassVar = {
         "data": {"source": ("digits",), "split": (0.8, 0.1, 0.1)},
         "model": {"hidden": 64},
@@ -88,24 +85,21 @@ class Classify(Task):
         splits: dict[Split, Rows] | None = None,
     ) -> None:
         self.settings = settings
+        self.criterion = Criterion(settings.classifier.best_by, "higher")
+        self.headline = settings.classifier.best_by
         self.kind = kind
-        if isinstance(kind, Pictures):
-            self.examples = ("a-picture.png", "more-pictures/")
+        self.examples = kind.asked
         self.labels = list(labels)
         self.baseline = baseline
         self._splits = splits
 
     @classmethod
     def defaults_for(cls, settings: Settings) -> Mapping[str, Mapping[str, Any]]:
-        """Take a cnn for pictures and an rnn for texts; of texts, words for all but an rnn."""
+        """Give those that go with the kind of the examples."""
         tables = {name: dict(fields) for name, fields in cls.defaults.items()}
-        pictures = is_images(settings.data.source or tables["data"]["source"])
-        tables["classifier"] = {"model": "cnn" if pictures else "rnn"}
-        if pictures:
-            tables["training"] |= {"lr": 0.002, "batch_size": 64}
-        elif settings.classifier.model in ("cnn", "bag", "mlp"):
-            tables["data"]["symbols"] = "word"
-            tables["training"]["lr"] = 0.002
+        kind = _kind_of(settings.data.source or tables["data"]["source"])
+        for name, fields in kind.defaults_for(settings).items():
+            tables.setdefault(name, {}).update(fields)
         return tables
 
     @classmethod
@@ -117,45 +111,49 @@ class Classify(Task):
                 training split has fewer than two labels.
         """
         data = settings.data
-        pictures = is_images(data.source)
-        if pictures and (data.phrases or data.merge):
-            raise InputError("--phrases and --merge are for texts, and these are pictures")
+        made = _kind_of(data.source)
+        if settings.classifier.calibrate and not data.validates:
+            raise InputError("--calibrate takes a validation part; give it one with --split")
         given: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
-        found = _read(data.source, settings, pictures=pictures)
+        found = made.load(data.source, settings)
         parts: dict[Split, tuple[Found, np.ndarray]]
-        parts = {split: (found, rows) for split, rows in split_rows(found, settings).items()}
+        rows_of = split_rows(found, settings, made.unit)
+        parts = {split: (found, rows) for split, rows in rows_of.items()}
         for split, sources in given.items():
             if sources:
-                other = _read(sources, settings, pictures=pictures)
+                other = made.load(sources, settings)
+                check_labels(other, set(found.labels))
                 parts[split] = other, np.arange(len(other.labels))
         chosen: dict[Split, tuple[Any, list[str]]] = {
             split: (part.of(rows), [part.labels[i] for i in rows])
             for split, (part, rows) in parts.items()
         }
         if data.phrases:
-            chosen["training"] = _phrases(*parts["training"])
+            chosen["training"] = phrases_of(*parts["training"])
         labels = sorted({label for _, names in chosen.values() for label in names})
         number = {label: i for i, label in enumerate(labels)}
         items, names = chosen["training"]
         if len(set(names)) < 2:
             raise InputError(
-                f"all {len(names)} {'pictures' if pictures else 'texts'} to train on have the same "
-                "label; a classifier needs two labels or more"
+                f"all {len(names)} {made.unit} to train on have the same label; "
+                "a classifier needs two labels or more"
             )
-        made: Any = Pictures if pictures else Texts
-        kind: Examples = made.fit(settings, len(labels), items)
+        warn_of_leaks({split: of for split, (of, _) in chosen.items()}, made.unit)
+        kind = made.fit(settings, len(labels), items)
         splits: dict[Split, Rows] = {
             split: Rows(of, kind.inputs(of), np.array([number[label] for label in its], np.int64))
             for split, (of, its) in chosen.items()
         }
         baseline = kind.baseline(items, splits["training"].labels)
-        return cls(settings, kind, labels, baseline, splits)
+        own = cls(settings, kind, labels, baseline, splits)
+        own._class_weights  # noqa: B018 - complains of names that are no labels
+        return own
 
     @classmethod
     def restore(cls, settings: Settings, artefacts: Artefacts) -> Self:
         """Rebuild the task from what encodes examples, labels and baselines."""
         table = artefacts.vocabulary
-        made = Pictures if "pictures" in table else Texts
+        made = next((kind for kind in KINDS if kind.key in table), Texts)
         try:
             labels = table["labels"]
             kind, baseline = made.restore(settings, len(labels), table, artefacts.baseline)
@@ -171,7 +169,10 @@ class Classify(Task):
         """Build the model, its initial weights drawn from the run's seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.training.seed)
-            return self.kind.model()
+            model = self.kind.model()
+        if self.settings.classifier.calibrate:
+            model.register_buffer("temperature", torch.ones((), dtype=torch.float64))
+        return model
 
     def rows(self, split: Split) -> Rows:
         """The examples of a split.
@@ -192,8 +193,8 @@ class Classify(Task):
         digest = hashlib.sha256(json.dumps([self.kind.saved(), self.labels]).encode())
         for split, rows in (self._splits or {}).items():
             digest.update(f"{split} {rows.labels.tolist()}".encode())
-            texts = isinstance(rows.items, list)
-            digest.update(json.dumps(rows.items).encode() if texts else rows.items.tobytes())
+            for item in rows.items:
+                digest.update(item.encode() + b"\n" if isinstance(item, str) else item.tobytes())
         return digest.hexdigest()
 
     @property
@@ -232,16 +233,40 @@ class Classify(Task):
         return self._lengths
 
     def loss(self, model: nn.Module, batch: Batch, carry: Carry) -> tuple[Tensor, Carry]:
-        """Cross-entropy of the labels in nats, mean over rows. Nothing is carried on."""
+        """Cross-entropy of the labels in nats, times their weights, mean over rows. Nothing is carried on."""
         device = next(model.parameters()).device
         logits = model(*tensors(batch.inputs, device))
         labels = torch.from_numpy(batch.labels).to(device)
-        return functional.cross_entropy(logits, labels), {}
+        if self._class_weights is None:
+            return functional.cross_entropy(logits, labels), {}
+        weights = torch.from_numpy(self._class_weights).to(logits)
+        nats = functional.cross_entropy(logits, labels, reduction="none")
+        return (weights[labels] * nats).mean(), {}
+
+    @cached_property
+    def _class_weights(self) -> np.ndarray | None:
+        given = self.settings.classifier.class_weights
+        counts = np.bincount(self.rows("training").labels, minlength=len(self.labels))
+        return judging.class_weights(given, self.labels, counts)
+
+    def constrain(self, model: nn.Module) -> None:
+        """Bound the norms of the labels' read-out weights, if the settings say so."""
+        bound = self.settings.classifier.max_norm
+        if bound is not None:
+            linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+            max_norm_(linear[-1].weight, bound)
 
     def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """Accuracy and macro F1, the mean over labels of F1, on a split."""
+        """Accuracy, macro F1 (the mean over labels of F1) and calibration error on a split.
+
+        On validation the temperature of ``classifier.calibrate`` is fitted, and kept in the model.
+        """
         rows = self.rows(split)
-        return _metrics(rows.labels, self._probabilities(model, rows.inputs).argmax(axis=1))
+        logits = self._logits(model, rows.inputs)
+        if self.settings.classifier.calibrate and split == "validation":
+            temperature = judging.fit_temperature(rows.labels, logits)
+            model.get_buffer("temperature").fill_(temperature)
+        return judging.figures(rows.labels, _probabilities(model, logits))
 
     def baselines(self, split: Split) -> dict[str, dict[str, float]]:
         """Judge the simple models on a split."""
@@ -250,22 +275,21 @@ class Classify(Task):
 
     def _baselines(self, items: Any, labels: np.ndarray) -> dict[str, dict[str, float]]:  # noqa: ANN401
         return {
-            name: _metrics(labels, predicted)
+            name: judging.label_figures(labels, predicted)
             for name, predicted in self.baseline.predict(items).items()
         }
 
     @torch.no_grad()
-    def _probabilities(self, model: nn.Module, inputs: Any) -> np.ndarray:  # noqa: ANN401
-        """Probability of each label (n, C) for encoded examples, those of like length side by side."""
+    def _logits(self, model: nn.Module, inputs: Any) -> np.ndarray:  # noqa: ANN401
+        """Score encoded examples (n, C), those of like length side by side."""
         device = next(model.parameters()).device
-        probabilities = np.empty((len(inputs), len(self.labels)))
+        logits = np.empty((len(inputs), len(self.labels)))
         by_length = np.argsort(self.kind.lengths(inputs), kind="stable")
         for start in range(0, len(inputs), ROWS_AT_ONCE):
             rows = by_length[start : start + ROWS_AT_ONCE]
             batch = self.kind.batch(_pick(inputs, rows), None)
-            logits = model(*tensors(batch, device))
-            probabilities[rows] = logits.double().softmax(-1).cpu().numpy()
-        return probabilities
+            logits[rows] = model(*tensors(batch, device)).double().cpu().numpy()
+        return logits
 
     def progress(self, loss: float) -> dict[str, float]:
         """Give a training loss as it is, in nats an example."""
@@ -280,109 +304,78 @@ class Classify(Task):
         rows = self.rows("validation" if self.settings.data.validates else "training")
         random = np.random.default_rng([self.settings.training.seed, 6])
         chosen = random.permutation(len(rows))[: self.kind.shown]
-        predicted = self._probabilities(model, _pick(rows.inputs, chosen)).argmax(axis=1)
+        predicted = self._logits(model, _pick(rows.inputs, chosen)).argmax(axis=1)
         verdicts = [
             f"{self.labels[label]} ({'right' if label == truth else f'wrong: {self.labels[truth]}'})"
             for label, truth in zip(predicted, rows.labels[chosen], strict=True)
         ]
-        return self.kind.drawn(_pick(rows.items, chosen), verdicts)
+        told = f"{self.kind.told}\n" if self.kind.told and step == 0 else ""
+        return told + self.kind.drawn(_pick(rows.items, chosen), verdicts)
+
+    def drawings(self, model: nn.Module) -> dict[str, bytes]:
+        """Draw what held-out examples are taken for, and whether probabilities hold."""
+        data = self.settings.data
+        if not (data.tests or data.validates):
+            return {}
+        rows = self.rows("test" if data.tests else "validation")
+        p = _probabilities(model, self._logits(model, rows.inputs))
+        return {
+            "confusion.png": confusion_picture(self.labels, rows.labels, p.argmax(axis=1)),
+            "reliability.png": reliability_picture(rows.labels, p),
+        }
 
     def evaluate(self, model: nn.Module, sources: Sequence[str]) -> dict[str, Any]:
         """Judge the model on other labelled examples, and the baselines beside it.
 
         Returns:
-            ``accuracy``, ``f1_macro``, ``examples``; of texts ``unknown_symbols``, of pictures
-            ``skipped``, files that are none; ``classes``, for each label its ``precision``,
-            ``recall``, ``f1`` and ``examples``; ``confusion``, for each true label how many examples
-            were given each label; and ``baselines``.
+            ``accuracy``, ``f1_macro``, ``calibration_error``, ``examples``; of texts
+            ``unknown_symbols``, of pictures ``skipped``, files that are none; ``classes`` and
+            ``confusion``, see :func:`unrolled.tasks.judging.report`; and ``baselines``.
 
         Raises:
             InputError: If the data is missing or damaged, or has a label the model does not know.
         """
-        from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
         self.kind.settings = self.settings  # whose encoding the caller may have changed
         found = self.kind.read(sources)
+        check_labels(found, self.labels)
         number = {label: i for i, label in enumerate(self.labels)}
-        for label, where in zip(found.labels, found.where, strict=True):
-            if label not in number:
-                raise InputError(
-                    f"{where}: the model does not know the label {label!r}; "
-                    f"it was trained on {', '.join(self.labels)}"
-                )
         truth = np.array([number[label] for label in found.labels])
         inputs = self.kind.inputs(found.items)
-        predicted = self._probabilities(model, inputs).argmax(axis=1)
-        every = range(len(self.labels))
-        columns: Any = precision_recall_fscore_support(
-            truth, predicted, labels=every, zero_division=_ZERO
-        )
-        by_label = zip(*(column.tolist() for column in columns), strict=True)
-        names = ("precision", "recall", "f1", "examples")
-        counts = confusion_matrix(truth, predicted, labels=every).tolist()
+        p = _probabilities(model, self._logits(model, inputs))
         return {
-            **_metrics(truth, predicted),
+            **judging.figures(truth, p),
             "examples": len(truth),
-            **self._lost(found, inputs),
-            "classes": _named(self.labels, (_named(names, row) for row in by_label)),
-            "confusion": _named(self.labels, (_named(self.labels, row) for row in counts)),
+            **self.kind.lost(found, inputs),
+            **judging.report(self.labels, truth, p.argmax(axis=1)),
             "baselines": self._baselines(found.items, truth),
         }
 
-    def _lost(self, found: Found, inputs: Any) -> Mapping[str, int]:  # noqa: ANN401
-        """Count what the model could not see of the data."""
-        if not isinstance(self.kind, Texts):
-            return {"skipped": len(found.skipped)}
-        unknown = self.kind.vocabulary.unknown
-        return {"unknown_symbols": sum(int(np.sum(text == unknown)) for text in inputs)}
-
     def predict(self, model: nn.Module, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Give the label and the probability of every label for each text, or file of pictures.
+        """Give the label and the probability of every label for each text, or file of signals or pictures.
 
         Raises:
-            InputError: If a text is empty, or a file is no picture of the model's size.
+            InputError: If a text is empty, or a file holds nothing such as the model was trained on.
         """
         for start in range(0, len(inputs), ROWS_AT_ONCE):
             items, names = self.kind.wanted(inputs[start : start + ROWS_AT_ONCE])
-            found = self._probabilities(model, self.kind.inputs(items))
+            found = _probabilities(model, self._logits(model, self.kind.inputs(items)))
             for name, p in zip(names, found, strict=True):
                 yield {
                     self.kind.word: name,
                     "label": self.labels[int(p.argmax())],
-                    "probabilities": _named(self.labels, p.tolist()),
+                    "probabilities": dict(zip(self.labels, p.tolist(), strict=True)),
                 }
 
 
-def _read(sources: Sequence[str], settings: Settings, *, pictures: bool) -> Found:
-    if pictures:
-        return read_labelled_pictures(sources, settings)
-    return read_texts(sources, settings.data)
+def _kind_of(sources: Sequence[str]) -> type[Examples]:
+    return next(kind for kind in KINDS if kind.takes(sources))
 
 
-def _phrases(found: Found, rows: np.ndarray) -> tuple[list[str], list[str]]:
-    """Give all different phrases of trees, with their labels."""
-    pairs = dict.fromkeys(pair for row in rows for pair in found.phrases[row])
-    pairs |= dict.fromkeys(found.others)
-    if not pairs:
-        raise InputError(
-            "--phrases takes trees, lines as (3 (2 It) (4 shines)); this data has none"
-        )
-    return [text for text, _ in pairs], [label for _, label in pairs]
+def _probabilities(model: nn.Module, logits: np.ndarray) -> np.ndarray:
+    """Probability of each label (n, C), by the model's temperature if it has one."""
+    temperature = getattr(model, "temperature", torch.ones(()))
+    return (torch.from_numpy(logits) / temperature.cpu()).softmax(-1).numpy()
 
 
 def _pick(values: Any, rows: Iterable[int] | np.ndarray) -> Any:  # noqa: ANN401 - texts or arrays
     return [values[i] for i in rows] if isinstance(values, list) else values[rows]
-
-
-def _named(names: Sequence[str], values: Iterable[Any]) -> dict[str, Any]:
-    return dict(zip(names, values, strict=True))
-
-
-def _metrics(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Accuracy, and the F1 of each label that occurs or was predicted, averaged."""
-    from sklearn.metrics import accuracy_score, f1_score
-
-    return {
-        "accuracy": float(accuracy_score(truth, predicted)),
-        "f1_macro": float(f1_score(truth, predicted, average="macro", zero_division=_ZERO)),
-    }

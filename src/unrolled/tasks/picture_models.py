@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from unrolled.errors import InputError
 from unrolled.layers.lenet import LeNet5
 from unrolled.layers.pooling import AdaptivePool
-from unrolled.settings import ModelSettings, Settings
-from unrolled.tasks.text_models import Recurrent, dropped, finished, layered
+from unrolled.settings import Settings
+from unrolled.tasks.read_out import Recurrent, dropped, finished, layered
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
@@ -72,14 +72,14 @@ class PictureRNN(Recurrent):
     Args:
         shape: Of the pictures.
         classes: Number of labels.
-        model: Cell, widths and dropout.
-        scan: ``rows``: H steps of W C numbers; ``pixels``: H W steps of C.
+        settings: Cell, widths and dropout; ``scan`` is ``rows``: H steps of W C numbers, or
+            ``pixels``: H W steps of C.
     """
 
-    def __init__(self, shape: Shape, classes: int, model: ModelSettings, scan: str) -> None:
+    def __init__(self, shape: Shape, classes: int, settings: Settings) -> None:
         channels, _, width = shape
-        self.by_pixel = scan == "pixels"
-        super().__init__(channels if self.by_pixel else channels * width, classes, model)
+        self.by_pixel = settings.classifier.scan == "pixels"
+        super().__init__(channels if self.by_pixel else channels * width, classes, settings)
 
     def steps(self, x: Tensor) -> Tensor:
         """Lay pictures out in time: (B, C, H, W) -> (H, B, W C) or (H W, B, C)."""
@@ -109,7 +109,7 @@ def picture_model(shape: Shape, classes: int, settings: Settings) -> nn.Module:
         case "mlp":
             built = PictureMLP(shape, classes, settings)
         case "rnn":
-            built = PictureRNN(shape, classes, model, own.scan)
+            built = PictureRNN(shape, classes, settings)
         case _:
             built = PictureCNN(shape, classes, settings)
     return finished(built, model)

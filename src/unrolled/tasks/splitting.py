@@ -1,33 +1,51 @@
 """Which examples train, validate and test, and in which order they train."""
 
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from unrolled.data.splits import SPLITS, Split
 from unrolled.errors import InputError
 from unrolled.settings import DataSettings, Settings
-from unrolled.tasks.examples import Found
+from unrolled.tasks.examples import Found, keys_of
 from unrolled.tasks.pictures import HELD_OUT
 
 BLOCK = 32
 """Batches in which texts are sorted by length, so that less is read of what pads them."""
 
 
-def split_rows(found: Found, settings: Settings) -> dict[Split, np.ndarray]:
-    """Give the rows of each split, such that all rows with the same text are in one.
+_log = logging.getLogger(__name__)
+
+
+def split_rows(found: Found, settings: Settings, unit: str = "examples") -> dict[Split, np.ndarray]:
+    """Give the rows of each split, such that all rows with the same text or signal are in one.
+
+    With ``data.stratify`` each label's different examples are shared out in the same proportion.
+
+    Args:
+        found: The examples.
+        settings: ``data`` and ``training.seed`` count.
+        unit: What the examples are called.
 
     Raises:
-        InputError: If there are too few for a split that should have some.
+        InputError: If there are too few for a split that should have some, or stratifying finds a label
+            with one example.
     """
     data, keys = settings.data, found.keys()
     kept = [bool(HELD_OUT.search(name)) for name in found.where]
-    texts = isinstance(found.items, list)
-    own_test = any(kept) and not all(kept) and not (texts or data.folds or data.test)
+    pictures = not isinstance(found.items, list)
+    own_test = any(kept) and not all(kept) and pictures and not (data.folds or data.test)
     apart = np.array(kept) & own_test
     distinct = {key: i for i, key in enumerate(dict.fromkeys(np.array(keys, object)[~apart]))}
     count = len(distinct)
-    places = np.random.default_rng([settings.training.seed]).permutation(count)
+    random = np.random.default_rng([settings.training.seed])
+    places = random.permutation(count)
+    if data.stratify:
+        label_of = dict(zip(reversed(keys), reversed(found.labels), strict=True))
+        places = _stratified([label_of[key] for key in distinct], places, random)
     part = np.full(count, 2)  # of each distinct text
     if data.folds:
         if count < data.folds:
@@ -40,8 +58,7 @@ def split_rows(found: Found, settings: Settings) -> dict[Split, np.ndarray]:
     for split, fraction, size in zip(SPLITS, fractions, np.diff(ends, prepend=0), strict=True):
         if fraction and not size:
             raise InputError(
-                f"{count} different {'texts' if texts else 'pictures'} are too "
-                f"few to split: none is left for {split}"
+                f"{count} different {unit} are too few to split: none is left for {split}"
             )
     within = np.argsort(np.argsort(places[rest]))
     part[rest] = np.searchsorted(ends, within, side="right")
@@ -49,6 +66,51 @@ def split_rows(found: Found, settings: Settings) -> dict[Split, np.ndarray]:
         [2 if gone else part[distinct[key]] for key, gone in zip(keys, apart, strict=True)]
     )
     return {split: np.flatnonzero(of_row == i) for i, split in enumerate(SPLITS)}
+
+
+def _stratified(
+    labels: Sequence[str], places: np.ndarray, random: np.random.Generator
+) -> np.ndarray:
+    """Spread the examples of each label evenly over all places, in the order of `places`.
+
+    So whatever stretch of places, or every so manieth, becomes a split has its share of each label.
+    """
+    along, of = np.empty(len(labels)), np.array(labels, object)
+    for label in dict.fromkeys(labels):
+        here = np.flatnonzero(of == label)
+        if len(here) == 1:
+            raise InputError(
+                f"the label {label!r} has one example; --stratify takes two of each or more, so add "
+                "some, or leave it out"
+            )
+        along[here[np.argsort(places[here])]] = (np.arange(len(here)) + random.random()) / len(here)
+    return np.argsort(np.argsort(along, kind="stable"))
+
+
+def check_labels(found: Found, known: Collection[str]) -> None:
+    """Refuse examples with a label that a model does not know.
+
+    Raises:
+        InputError: If there is one; the sentence says where.
+    """
+    for label, where in zip(found.labels, found.where, strict=True):
+        if label not in known:
+            raise InputError(
+                f"{where}: the model does not know the label {label!r}; "
+                f"it was trained on {', '.join(sorted(known))}"
+            )
+
+
+def warn_of_leaks(items: Mapping[Split, Any], unit: str) -> None:
+    """Warn if held-out examples stand among those that are learned from."""
+    known = set(keys_of(items["training"]))
+    for split in ("validation", "test"):
+        count = sum(key in known for key in keys_of(items[split]))
+        if count:
+            _log.warning(
+                "%d of the %d %s %s are learned from as well, so its figures flatter the model",
+                *(count, len(items[split]), split, unit),
+            )
 
 
 def _fractions(data: DataSettings, *, test_elsewhere: bool) -> np.ndarray:

@@ -59,6 +59,9 @@ class Task(ABC):
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Table -> field -> value, for the settings nobody gave."""
 
+    note: str = ""
+    """What must be said beside the figures, as how one of them is computed."""
+
     settings: Settings
 
     @classmethod
@@ -120,6 +123,10 @@ class Task(ABC):
 
         `carry` is empty at step 0. `model` must be used by calling it, as it may be wrapped.
         """
+
+    def constrain(self, model: nn.Module) -> None:
+        """Put weights back, after an update, into the bounds they are kept in."""
+        return
 
     @property
     def closed_form(self) -> bool:
@@ -184,6 +191,7 @@ TASKS: dict[str, str] = {
     "generate": "unrolled.tasks.generate:Generate",
     "classify": "unrolled.tasks.classify:Classify",
     "tag": "unrolled.tasks.tag:Tag",
+    "translate": "unrolled.tasks.translate:Translate",
     "forecast": "unrolled.tasks.forecast:Forecast",
     "reconstruct": "unrolled.tasks.reconstruct:Reconstruct",
     "few-labels": "unrolled.tasks.few_labels:FewLabels",

@@ -6,17 +6,16 @@ C the number of labels.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unrolled.cells.start import normal_start
-from unrolled.engine.randomness import dropout
 from unrolled.errors import InputError
 from unrolled.layers import Symbols
-from unrolled.layers.build import make_net
 from unrolled.layers.convolution import Convolution1d
 from unrolled.layers.pooling import k_max_pool
-from unrolled.settings import ModelSettings, Settings
+from unrolled.settings import Settings
+from unrolled.tasks.read_out import Recurrent, dropped, finished, layered
 
 BUCKETS = 1 << 16
 """Sequences of several symbols share so many vectors by a hash (Joulin et al. 2017, section 2.2)."""
@@ -24,38 +23,8 @@ VECTOR = 0.25
 """Word vectors begin evenly within +- this (Kim 2014, section 3.3)."""
 
 
-class Recurrent(nn.Module):
-    """Recurrent layers -> their last output and their mean -> logits of the labels.
-
-    The last output serves short sequences best, where order matters; the mean serves long ones, whose
-    beginning the last has forgotten.
-
-    Args:
-        width: Width I of a step.
-        classes: Number of labels C.
-        model: Cell, widths and dropout.
-    """
-
-    def __init__(self, width: int, classes: int, model: ModelSettings) -> None:
-        super().__init__()
-        self.net = make_net(model, width)
-        self.readout = nn.Linear(2 * self.net.output_size, classes)
-
-    def score(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Score the labels: x (T, B, I), steps of each row (B,) -> logits (B, C)."""
-        y, _ = self.net(x, lengths=lengths)  # (T, B, H), zero past a row's end
-        if lengths is None:
-            lengths = torch.full((x.shape[1],), len(x), device=x.device)
-        steps = lengths.clamp(min=1)
-        last = y[steps - 1, torch.arange(len(steps), device=y.device)]
-        if self.net.num_directions == 2:  # the second direction ends at the first step
-            last = torch.cat([last.chunk(2, -1)[0], y[0].chunk(2, -1)[1]], -1)
-        seen = torch.cat([last, y.sum(0) / steps[:, None]], -1)  # (B, 2 H)
-        return self.readout(dropped(seen, self.net.dropout, self.training, self.net.num_layers))
-
-
 class TextRNN(Recurrent):
-    """Symbols -> :class:`Recurrent`.
+    """Symbols -> :class:`~unrolled.tasks.read_out.Recurrent`.
 
     Args:
         size: Number of symbols V.
@@ -65,7 +34,7 @@ class TextRNN(Recurrent):
 
     def __init__(self, size: int, classes: int, settings: Settings) -> None:
         symbols = Symbols(size, settings.model.embedding)
-        super().__init__(symbols.width, classes, settings.model)
+        super().__init__(symbols.width, classes, settings)
         self.symbols = symbols
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
@@ -204,8 +173,16 @@ class TextBag(nn.Module):
         return self.readout(dropped(mean, self.dropout, self.training, 0))
 
 
-def text_model(size: int, classes: int, settings: Settings) -> nn.Module:
+def text_model(
+    size: int, classes: int, settings: Settings, vectors: np.ndarray | None = None
+) -> nn.Module:
     """Build the model of the settings, its weights drawn from torch's generator.
+
+    Args:
+        size: Number of symbols V.
+        classes: Number of labels C.
+        settings: Of the run.
+        vectors: What the symbols' vectors begin as (V, embedding); drawn if left out.
 
     Raises:
         InputError: If weights are to be tied, which takes a read-out over symbols.
@@ -222,28 +199,28 @@ def text_model(size: int, classes: int, settings: Settings) -> nn.Module:
             built = TextBag(size, classes, settings, own.dense or (model.hidden,) * model.layers)
         case _:
             built = TextRNN(size, classes, settings)
-    return finished(built, model)
+    built = finished(built, model)
+    if model.frozen_vectors and model.vectors is None:
+        raise InputError("--frozen-vectors takes --vectors FILE")
+    _begin(built, vectors, frozen=model.frozen_vectors)
+    return built
 
 
-def finished(built: nn.Module, model: ModelSettings) -> nn.Module:
-    """Draw weights anew if the settings say how, and give all their number format."""
-    if model.initial_scale:
-        normal_start(built, model.initial_scale)
-    return built.to(getattr(torch, model.dtype))
-
-
-def layered(width: int, dense: Sequence[int], classes: int) -> nn.Sequential:
-    """Build hidden layers of ReLU units and a linear read-out."""
-    layers: list[nn.Module] = []
-    for units in dense:
-        layers += [nn.Linear(width, units), nn.ReLU()]
-        width = units
-    return nn.Sequential(*layers, nn.Linear(width, classes))
-
-
-def dropped(x: Tensor, p: float, training: bool, layer: int) -> Tensor:
-    """Apply dropout to x (B, n) while training."""
-    return dropout(x[None], p, layer)[0] if training and p else x
+@torch.no_grad()
+def _begin(built: nn.Module, vectors: np.ndarray | None, *, frozen: bool) -> None:
+    """Let the vectors of symbols begin so, and leave them there if they are frozen."""
+    if not isinstance(built, TextBag):
+        assert isinstance(built, TextRNN | TextCNN)
+        table = built.symbols.table
+    else:
+        table = built.table
+    if table is None:
+        return
+    if vectors is not None:
+        table.weight[: len(vectors)] = torch.from_numpy(vectors).to(table.weight.dtype)
+        if isinstance(built, TextCNN) and built.fixed is not None:
+            built.fixed.copy_(table.weight)
+    table.weight.requires_grad_(not frozen)
 
 
 def places_of(lengths: Tensor, width: int) -> Tensor:

@@ -205,6 +205,7 @@ class Loop:
             self.whole.update()
         else:
             self.optimizer.step()
+        self.task.constrain(self.model)
         self.carry = {name: state.detach() for name, state in carry.items()}
         past = 0.0 if self.task.closed_form else training.smoothing
         position.smoothed_loss = past * position.smoothed_loss + (1 - past) * value
