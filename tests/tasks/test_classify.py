@@ -209,7 +209,8 @@ def test_what_stands_beside_a_text_makes_no_difference(tmp_path, flags):
 
 
 def test_reads_out_the_last_output_and_the_mean(tmp_path):
-    task = prepare(write(tmp_path / "t.tsv", numbered(40)), dtype="float64", hidden=3)
+    flags = {"dtype": "float64", "hidden": 3, "over_time": "last,mean"}
+    task = prepare(write(tmp_path / "t.tsv", numbered(40)), **flags)
     model = task.build()
     text = torch.from_numpy(task.kind.vocabulary.encode("number 3").astype(np.int64))[:, None]
     y, _ = model.net(model.symbols(text, torch.float64))

@@ -8,7 +8,7 @@ BOXES = ("TTGACA", "TATAAT")
 """What stands about 35 and 10 bases before a gene of Escherichia coli (Hawley & McClure 1983)."""
 GAP = (15, 19)
 """Bases between the two, at least and at most."""
-MUTATED = 0.1
+MUTATED = 0.05
 """Probability that a base of a box is drawn anew."""
 LENGTH, COUNT = 60, 4000
 
@@ -17,7 +17,7 @@ def promoters(rows: int, random: Generator, length: int = LENGTH) -> list[tuple[
     """Make sequences that are promoters or not, in turn.
 
     A promoter is a random sequence into which both boxes are planted, 15 to 19 bases apart, each base of
-    them drawn anew with a probability of 0.1. What is none has boxes too, whose letters are shuffled: so
+    them drawn anew with a probability of 0.05. What is none has boxes too, whose letters are shuffled: so
     how often each base occurs says nothing, and only the order of neighbours does.
 
     Args:

@@ -162,12 +162,12 @@ class AutoencoderSettings(Group):
 class ClassifierSettings(Group):
     """Classifier: which kind, and what a convolutional one is made of."""
 
-    model: Literal["rnn", "cnn", "bag", "mlp"] | None = Field(
+    model: Literal["rnn", "cnn", "bag", "mlp", "ar"] | None = Field(
         default=None,
-        description="What labels are read out of (default: rnn for texts, cnn for pictures).",
+        description="What reads the input (default: rnn, of pictures cnn); ar: forecast alone.",
     )
     over_time: Readouts = Field(
-        default=("last", "mean"),
+        default=("last", "mean", "max"),
         description="rnn, cnn of signals: what of the steps is read out: last, mean, max, attention.",
     )
     scan: Literal["rows", "pixels"] = Field(
