@@ -1,19 +1,19 @@
-"""Tokens and their tags: copying, Python's sources, files of two columns."""
+"""The task: copying, Python's sources, words and tags of files, vectors and what belongs to each."""
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
 import torch
 from command_line import cli  # noqa: F401 - a fixture
 from plain_loop import learn
-from torch import nn
 
 from unrolled.errors import InputError, RunError
 from unrolled.settings import Settings
 from unrolled.tasks import Artefacts
-from unrolled.tasks.tag import Tag, TagBatch
+from unrolled.tasks.tag import Tag
 
 
 def write(path, sequences):
@@ -58,8 +58,8 @@ def test_learns_what_a_token_alone_does_not_tell(past):
 def test_baselines_by_hand(tmp_path):
     rows = [[("a", "X"), ("a", "X"), ("a", "Y"), ("b", "Y")]] * 8 + [[("c", "Y"), ("b", "X")]] * 2
     task = prepare(write(tmp_path / "t.tsv", rows), split="1,0,0")
-    task._splits = {split: task._sequences("training") for split in ("test",)}
-    assert task.counts[task.lexicon.ids(["a"])[0]].tolist() == [16, 8]
+    task.source._splits["test"] = task.source._splits["training"]
+    assert task.source.fitted["counts"][task.source.inputs.numbers(["a"])[0]].tolist() == [16, 8]
     frequency = np.array([16 + 2 + 1, 8 + 8 + 2 + 1]) / 38
     found = task.baselines("test")
     truth = {("a", 0): 16, ("a", 1): 8, ("b", 1): 8, ("b", 0): 2, ("c", 1): 2}
@@ -80,7 +80,7 @@ def test_copying_without_memory(length):
     assert found["nats_per_step"] == pytest.approx(10 * math.log(8) / (length + 20))
     assert found["accuracy"] == pytest.approx((length + 10 + 10 / 8) / (length + 20), abs=0.01)
     assert task.initial_loss == math.log(9)
-    assert len(task.batch(0, slice(0, 2)).ids) == length + 20
+    assert len(task.batch(0, slice(0, 2)).tags) == length + 20
     assert task.data_digest != prepare("copying", length=length + 1).data_digest
 
 
@@ -90,47 +90,34 @@ def test_a_unitary_network_learns_to_copy():
     assert found["nats_per_step"] < 0.5 * task.baselines("test")["memoryless"]["nats_per_step"]
 
 
-def test_the_loss_is_that_of_validation(past):
-    task = prepare(past, hidden=4, dtype="float64", batch_size=7)
+@pytest.mark.parametrize("readout", ["softmax", "crf"])
+def test_the_loss_is_that_of_validation(past, readout):
+    task = prepare(past, hidden=4, dtype="float64", batch_size=7, word_dropout=0, readout=readout)
     batch = task.batch(0, slice(0, 7))
-    task._held_out = lambda split: iter([batch])
+    task.source.held_out = lambda split: iter([batch])
     model = task.build().eval()
     loss, _ = task.loss(model, batch, {})
     assert task.validate(model, "test")["nats_per_step"] == pytest.approx(loss.item())
     assert task.progress(loss.item()) == {"nats_per_step": loss.item()}
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_padding_makes_no_difference(past, bidirectional):
-    task = prepare(past, hidden=4, dtype="float64", bidirectional=bidirectional)
-    model = task.build().eval()
-    batch = task.batch(0, slice(0, 9))
-    together = task._probabilities(model, batch)
-    for row, steps in enumerate(batch.lengths):
-        part = TagBatch(batch.ids[:steps, [row]], batch.tags[:steps, [row]], batch.lengths[[row]])
-        np.testing.assert_allclose(
-            task._probabilities(model, part)[:, 0], together[:steps, row], rtol=0, atol=1e-12
-        )
-
-
 def test_evaluate_by_hand(past, tmp_path):
     task = prepare(past, hidden=4)
-
-    class Constant(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.tensor([1.0, 0.0]))
-
-        def forward(self, ids, lengths):
-            return self.weight.expand(*ids.shape, 2)
-
+    model = task.build().eval()
+    with torch.no_grad():  # the tag A, whatever is read
+        for parameter in model.readout.parameters():
+            parameter.zero_()
+        model.readout.v.bias[0] = 1
     other = write(tmp_path / "o.tsv", [[("a", "A"), ("x", "A"), ("é", "B")], [("b", "B")]])
-    found = task.evaluate(Constant(), [other])
+    found = task.evaluate(model, [other])
     assert (found["accuracy"], found["steps"], found["unknown_tokens"]) == (0.5, 4, 1)
     assert found["error_by_step"] == [0.5, 0, 1]
     p = math.exp(1) / (1 + math.exp(1))
     assert found["nats_per_step"] == pytest.approx(-(math.log(p) + math.log(1 - p)) / 2)
     assert set(found["baselines"]) == {"most_frequent_tag", "most_frequent_per_token"}
+    assert found["confusion"] == {"A": {"A": 2, "B": 0}, "B": {"A": 2, "B": 0}}
+    assert found["classes"]["A"] == {"precision": 0.5, "recall": 1, "f1": 2 / 3, "examples": 2}
+    assert list(task.drawings(model)) == ["confusion.png"]
 
 
 def test_predict_words_and_characters(past, tmp_path):
@@ -145,14 +132,16 @@ def test_predict_words_and_characters(past, tmp_path):
         list(task.predict(task.build(), ["to", " "]))
 
 
-def test_restored_without_its_data(past):
-    task = prepare(past, hidden=4)
+@pytest.mark.parametrize("flags", [{}, {"readout": "crf", "characters": "cnn"}])
+def test_restored_without_its_data(past, flags):
+    task = prepare(past, hidden=4, **flags)
     kept = task.artefacts()
     again = Tag.restore(
         task.settings, Artefacts(json.loads(json.dumps(kept.vocabulary)), kept.baseline)
     )
     model = task.build().eval()
     assert again.evaluate(model, [past]) == task.evaluate(model, [past])
+    again.build().load_state_dict(model.state_dict())
     with pytest.raises(RunError, match="no training data"):
         again.batch(0, slice(0, 1))
     with pytest.raises(InputError, match="no tagger"):
@@ -170,8 +159,8 @@ def test_show(past):
 
 @pytest.mark.parametrize("kind", ["file", "copying", "python-tokens"])
 def test_from_the_command_line(cli, past, tmp_path, monkeypatch, kind):  # noqa: F811
-    monkeypatch.setattr("unrolled.data.tagged.MODULES", ("cmd", "glob"))
-    monkeypatch.setattr("unrolled.tasks.tag.COPIES_HELD", 250)
+    monkeypatch.setattr("unrolled.data.python_tokens.MODULES", ("cmd", "glob"))
+    monkeypatch.setattr("unrolled.tasks.tag_sources.COPIES_HELD", 250)
     source = past if kind == "file" else kind
     out = str(tmp_path / "model")
     options = ["--steps", "2", "--hidden", "4", "--batch-size", "2", "--length", "3"]
@@ -191,7 +180,9 @@ def test_from_the_command_line(cli, past, tmp_path, monkeypatch, kind):  # noqa:
     ("arguments", "words"),
     [
         ("nowhere.tsv", ("nowhere.tsv",)),
-        ("bad.tsv", ("bad.tsv:2", "a tab and its tag")),
+        ("bad.tsv", ("bad.tsv:2", "a word and its tag")),
+        ("one.tsv --columns 1,3", ("one.tsv:1", "no column 3")),
+        ("one.tsv --readout crf --net linear --split 1,0,0", ("--readout crf",)),
         ("one.tsv", ("1 sequences are too few", "validation")),
         ("one.tsv --tied --split 1,0,0", ("--tied",)),
         ("copying --cell convlstm", ("convlstm", "shape")),
@@ -220,3 +211,148 @@ def test_other_data_than_copying():
     task = prepare("copying", length=3, hidden=4)
     with pytest.raises(InputError, match="which is made, not read"):
         task.evaluate(task.build(), ["python-tokens"])
+
+
+def test_a_word_dropped_is_dropped_on_all_processes_alike(past):
+    """Rows of a batch are the same however they are shared out."""
+    task = prepare(past, hidden=4, word_dropout=50)
+    whole = task.batch(3, slice(0, 32))
+    assert (whole.inputs[0] == len(task.source.inputs.words)).any()
+    part = task.batch(3, slice(20, 24))
+    steps = len(part.tags)
+    np.testing.assert_array_equal(part.inputs[0], whole.inputs[0][:steps, 20:24])
+    np.testing.assert_array_equal(part.tags, whole.tags[:steps, 20:24])
+
+
+def test_validation_and_test_of_their_own(tmp_path):
+    rows = {name: [[(name, "X"), ("b", "Y")]] * n for name, n in (("a", 6), ("c", 3), ("d", 2))}
+    files = {
+        name: write(tmp_path / f"{file}.tsv", rows[name])
+        for name, file in (("a", "x-train"), ("c", "x-dev"), ("d", "x-test"))
+    }
+    given = prepare(files["a"], validation=files["c"], test=files["d"])
+    found = prepare(str(tmp_path))
+    for task in (given, found):
+        parts = task.source._splits
+        assert [len(parts[name]) for name in ("training", "validation", "test")] == [6, 3, 2]
+        assert {one.steps[0] for one in parts["test"]} == {"d"}
+    assert given.data_digest == found.data_digest
+
+
+def spanned(count, seed=0):
+    """Names are a first and a last word; each alone may be no name."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        words = random.choice(["ann", "lee", "it"], random.integers(3, 8)).tolist()
+        tags = ["O"] * len(words)
+        for t in range(len(words) - 1):
+            if words[t : t + 2] == ["ann", "lee"]:
+                tags[t : t + 2] = ["B-PER", "I-PER"]
+        rows.append(list(zip(words, tags, strict=True)))
+    return rows
+
+
+def test_spans_are_scored_by_f1(tmp_path):
+    task = prepare(write(tmp_path / "s.tsv", spanned(300)), hidden=16, lr=0.02, readout="crf")
+    assert (task.headline, task.criterion.metric, task.criterion.better) == ("f1", "f1", "higher")
+    found = task.validate(learn(task, 60), "test")
+    assert found["f1"] > 0.99
+    assert task.baselines("test")["most_frequent_per_token"]["f1"] < 0.9
+
+
+@pytest.mark.parametrize("flags", [{"net": "linear", "lags": 1}, {"readout": "previous"}])
+def test_a_tag_that_depends_on_the_last_one(tmp_path, flags):
+    """An x has the tag of the letter before it: those that see earlier tags need no state."""
+    source = write(tmp_path / "t.tsv", depends_on_the_past(300))
+    task = prepare(source, hidden=8, lr=0.05, bidirectional=False, **flags)
+    assert task.validate(learn(task, 100), "test")["accuracy"] > 0.99
+
+
+def test_teacher_forcing_ends_where_it_is_asked_to(past):
+    task = prepare(past, readout="previous", teacher_forcing=0.5, steps=10)
+    assert [task.batch(step, slice(0, 1)).forced for step in (0, 5, 10)] == [1, 0.75, 0.5]
+
+
+def table(path, sequences, header):
+    rows = [",".join(map(str, row)) for rows in sequences for row in (*rows, [])]
+    path.write_text("\n".join([",".join(header), *rows]))
+    return str(path)
+
+
+def prices(count, seed=0):
+    """What rose is likely to rise again: the move of a step, and where the next goes."""
+    random = np.random.default_rng(seed)
+    sequences = []
+    for _ in range(count):
+        up = [bool(random.integers(2))]
+        for _ in range(20):
+            up.append(up[-1] if random.random() < 0.9 else not up[-1])
+        moves = np.where(up, 1, -1) * random.exponential(size=21)
+        sequences.append(
+            [(f"{m:.3f}", "up" if u else "down") for m, u in zip(moves, up[1:], strict=False)]
+        )
+    return sequences
+
+
+def test_up_or_down_at_each_step(tmp_path):
+    source = table(tmp_path / "p.csv", prices(150), ("move", "label"))
+    task = prepare(source, hidden=8, lr=0.02, bidirectional=False)
+    found = task.validate(learn(task, 80), "test")
+    assert found["accuracy"] > 0.85
+    assert set(task.baselines("test")) == {"most_frequent_tag", "linear"}
+
+
+def test_a_path_in_the_plane(tmp_path):
+    """Speeds are read, and where one is by then is told: two targets, which a net must add up."""
+    random = np.random.default_rng(0)
+    sequences = []
+    for _ in range(120):
+        speed = random.normal(size=(12, 2)).round(3)
+        sequences.append([(*v, *p) for v, p in zip(speed, speed.cumsum(0).round(3), strict=True)])
+    source = table(tmp_path / "w.csv", sequences, ("u", "v", "x", "y"))
+    task = prepare(source, targets="x,y", net="linear", lags=1, lr=0.05)
+    found = task.validate(learn(task, 200), "test")
+    assert (task.headline, task.criterion.metric) == ("r2", "mse")
+    assert found["r2"] > 0.98
+    assert task.baselines("test")["linear"]["r2"] < 0.7
+    assert list(task.drawings(learn(task, 1))) == ["course.png"]
+    (first, *_) = task.predict(learn(task, 1), [source])
+    assert set(first["numbers"]) == {"x", "y"}
+
+
+@pytest.mark.parametrize("kind", ["label", "numbers"])
+def test_tables_from_the_command_line(cli, tmp_path, kind):  # noqa: F811
+    source = table(tmp_path / "p.csv", prices(30), ("move", "label"))
+    if kind == "numbers":
+        rows = [[(1.5 * t, 0.5 * t + n, t - n) for t in range(6)] for n in range(30)]
+        source = table(tmp_path / "n.csv", rows, ("u", "x", "y"))
+    out = str(tmp_path / "model")
+    options = ["--targets", "x,y"] if kind == "numbers" else []
+    done = cli("train", "tag", source, *options, "--steps", "2", "--hidden", "4", "--out", out)
+    assert done.code == 0, done.err
+    picture = "confusion.png" if kind == "label" else "course.png"
+    assert (tmp_path / "model" / picture).exists()
+    for command in ("evaluate", "predict"):
+        done = cli(command, out, source, "--json")
+        assert done.code == 0, done.err
+    found = json.loads(done.out)["predictions"]
+    assert len(found) == 30
+    told = found[0]["tags"] if kind == "label" else found[0]["numbers"]["x"]
+    assert len(told) == (20 if kind == "label" else 6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("UNROLLED_DATA_DIR" not in os.environ, reason="needs UNROLLED_DATA_DIR")
+def test_the_web_treebank():
+    task = prepare("ud_english_ewt")
+    parts = task.source._splits
+    assert [len(parts[split]) for split in ("training", "validation", "test")] == [
+        12544,
+        2001,
+        2077,
+    ]
+    assert sum(len(one) for one in parts["training"]) == 204577
+    assert task.source.outputs.size == 17
+    found = task.baselines("test")["most_frequent_per_token"]["accuracy"]
+    assert found == pytest.approx(0.8620, abs=0.0005)

@@ -37,6 +37,7 @@ from unrolled.layers.convolution import (
     correlate,
     filter_bank,
 )
+from unrolled.layers.crf import CRF
 from unrolled.layers.echo import EchoStateNetwork
 from unrolled.layers.kernels import KERNELS, filter_picture
 from unrolled.layers.lenet import LeNet5
@@ -70,6 +71,7 @@ __all__ = [
     "AdaptivePool",
     "AdditiveAttention",
     "AveragePool",
+    "CRF",
     "Convolution1d",
     "Convolution2d",
     "Convolution3d",

@@ -15,7 +15,9 @@ from pydantic import ValidationError
 
 from unrolled.errors import InputError
 from unrolled.settings.data import DataSettings, PictureSettings
+from unrolled.settings.decoder import DecoderSettings
 from unrolled.settings.model import AutoencoderSettings, ClassifierSettings, ModelSettings
+from unrolled.settings.tagger import TaggerSettings
 from unrolled.settings.training import TrainingSettings
 from unrolled.settings.values import Group
 
@@ -25,10 +27,12 @@ __all__ = [
     "AutoencoderSettings",
     "ClassifierSettings",
     "DataSettings",
+    "DecoderSettings",
     "Group",
     "ModelSettings",
     "PictureSettings",
     "Settings",
+    "TaggerSettings",
     "Target",
     "TrainingSettings",
     "flag",
@@ -57,6 +61,8 @@ class Settings(Group):
     autoencoder: AutoencoderSettings = AutoencoderSettings()
     pictures: PictureSettings = PictureSettings()
     classifier: ClassifierSettings = ClassifierSettings()
+    decoder: DecoderSettings = DecoderSettings()
+    tagger: TaggerSettings = TaggerSettings()
     target: Target | None = None
 
     @property
@@ -65,6 +71,8 @@ class Settings(Group):
         own, model = self.classifier.model, self.model
         if own in ("cnn", "bag", "mlp"):
             return own
+        if self.tagger.net != "rnn":
+            return self.tagger.net
         return f"{model.layers} x {model.hidden} {model.cell}"
 
     @classmethod
@@ -149,6 +157,8 @@ GROUPS: dict[str, type[Group]] = {
     "autoencoder": AutoencoderSettings,
     "pictures": PictureSettings,
     "classifier": ClassifierSettings,
+    "decoder": DecoderSettings,
+    "tagger": TaggerSettings,
 }
 
 

@@ -31,10 +31,10 @@ class DataSettings(Group):
         description="Fractions for training, validation and test, e.g. 0.9,0.05,0.05.",
     )
     validation: Names = Field(
-        default=(), description="classify: data for validation, instead of a part of DATA."
+        default=(), description="classify, tag: data for validation, instead of a part of DATA."
     )
     test: Names = Field(
-        default=(), description="classify: data for the test, instead of a part of DATA."
+        default=(), description="classify, tag: data for the test, instead of a part of DATA."
     )
     folds: int | None = Field(
         default=None,
@@ -70,7 +70,15 @@ class DataSettings(Group):
         default="bands",
         description="What is read of a WAV file: log power in bands, or its samples.",
     )
-    columns: Names = Field(default=(), description="Columns of a CSV file to read (default: all).")
+    columns: Names = Field(
+        default=(),
+        description="Columns of a CSV file to read (default: all); of words and tags, which they are, as "
+        "form,xpos or 1,4.",
+    )
+    targets: Names = Field(
+        default=(),
+        description="tag: columns of a CSV file to tell at each step (default: label, or the last).",
+    )
     horizon: int = Field(default=1, ge=1, description="How many steps ahead to forecast.")
     recursive: bool = Field(
         default=False,

@@ -1,0 +1,177 @@
+"""Words and tags in columns: CoNLL-U by the `conllu` library, and the plain columns of older tasks."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+from unrolled.data.tagged import Tagged
+from unrolled.errors import InputError
+
+CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+NOTHING = "_"
+"""How CoNLL-U writes that a column has no value."""
+DOCUMENT = "-DOCSTART-"
+"""Stands where a word would, between the documents of CoNLL-2003."""
+GLOBAL = re.compile(r"#\s*global\.columns\s*=\s*(.*)")
+
+
+def read_conll(name: str, text: str, columns: Sequence[str] = ()) -> Iterator[Tagged]:
+    """Read sequences of words and tags; a blank line ends a sequence.
+
+    CoNLL-U is known by the end of the file's name, ``.conllu``, or by ten columns with tabs of which the
+    first counts; ranges of words (``3-4``) and empty nodes (``8.1``) are passed over. Of any other file a
+    line is a word and its tag, with further columns between or beside them or not, and tabs between all
+    columns, or else spaces.
+
+    Args:
+        name: What the file is called.
+        text: Its content.
+        columns: The word's and the tag's, or the tag's alone, by number from 1 (from the end: -1), or by
+            name: those of CoNLL-U, ``feats.Number`` for one of the features, or what a first line
+            ``# global.columns = FORM TAG`` says. By default ``form, upos``, else the first and the last.
+
+    Raises:
+        InputError: If a line has not the columns of the first one, a column is not there, or a word
+            or a tag is empty; the sentence says where.
+    """
+    if len(columns) > 2:
+        raise InputError(
+            f"--columns {','.join(columns)} names {len(columns)}; a tagger reads two, word and tag"
+        )
+    heading = GLOBAL.match(text)
+    names = heading[1].lower().split() if heading else []
+    of_universal = re.search(r"\.conllup?(\.gz)?$", name) or _looks_universal(text)
+    if of_universal:
+        return _universal(name, text, columns, names or list(CONLLU))
+    return _plain(name, text[heading.end() :] if heading else text, columns, names)
+
+
+def _looks_universal(text: str) -> bool:
+    lines = (line for line in StringIO(text) if line.strip() and not line.startswith("# "))
+    first = next(lines, "").split("\t")
+    return len(first) == len(CONLLU) and bool(re.fullmatch(r"1(-\d+)?", first[0]))
+
+
+def _universal(
+    name: str, text: str, columns: Sequence[str], names: Sequence[str]
+) -> Iterator[Tagged]:
+    import conllu
+    from conllu.exceptions import ParseException
+
+    chosen = columns if len(columns) == 2 else ("form", *(columns or ("upos",)))
+    word, tag = (_named(column, names, name) for column in chosen)
+    for start, block in _blocks(text):
+        where = f"{name}:{start}"
+        try:
+            sentences = conllu.parse(block, fields=names)
+        except ParseException as error:
+            raise InputError(f"{where}: the sentence is not CoNLL-U ({error})") from None
+        for sentence in sentences:
+            whole = [token for token in sentence if isinstance(token.get("id", 1), int)]
+            for token in whole:
+                for column in (word, tag):
+                    if column.partition(".")[0] not in token:
+                        raise InputError(
+                            f"{where}: a line of the sentence has {len(token)} columns, but {column} is "
+                            f"number {names.index(column.partition('.')[0]) + 1} of {len(names)}"
+                        )
+            if whole:
+                steps, tags = ([_value(token, column) for token in whole] for column in (word, tag))
+                yield Tagged(steps, tags, name)
+
+
+def _named(column: str, names: Sequence[str], file: str) -> str:
+    """Give the name of a column of CoNLL-U."""
+    number = _number(column)
+    if number is not None:
+        if not 1 <= abs(number) <= len(names):
+            raise InputError(f"{file} has no column {number}; it has {len(names)}")
+        return names[number - 1 if number > 0 else number]
+    known, _, feature = column.partition(".")
+    if known.lower() not in names:
+        raise InputError(f"{file} has no column {column!r}; it has {', '.join(names)}")
+    return f"{known.lower()}.{feature}" if feature else known.lower()
+
+
+def _value(token: Mapping[str, Any], column: str) -> str:
+    name, _, feature = column.partition(".")
+    value = token[name]
+    if feature:
+        value = value.get(feature) if isinstance(value, Mapping) else None
+    if isinstance(value, Mapping):  # features, all of them
+        value = "|".join(f"{key}={one}" for key, one in value.items())
+    return str(value) if value else NOTHING
+
+
+def _plain(name: str, text: str, columns: Sequence[str], names: Sequence[str]) -> Iterator[Tagged]:
+    now = Tagged([], [], name)
+    width, first, places = 0, 0, (0, -1)
+    tabs = None
+    for number, line in enumerate(StringIO(f"{text}\n\n"), 1):
+        row = line.rstrip("\r\n")
+        if not row.strip():
+            if now.steps:
+                yield now
+            now = Tagged([], [], name)
+            continue
+        tabs = "\t" in row if tabs is None else tabs
+        parts = row.split("\t") if tabs else row.split()
+        where = f"{name}:{number}"
+        if not width:
+            width, first = len(parts), number
+            places = _places(columns, names, width, where)
+        if len(parts) != width:
+            raise InputError(
+                f"{where} has {_counted(len(parts))}, {row[:40]!r}, but line {first} has {width}; a line "
+                "is a word and its tag, with a tab or a space between"
+            )
+        word, tag = (parts[place] for place in places)
+        if not word or not tag.strip():
+            raise InputError(f"{where} is {row[:40]!r}: the {'tag' if word else 'word'} is empty")
+        if word != DOCUMENT:
+            now.steps.append(word)
+            now.tags.append(tag.strip())
+
+
+def _places(
+    columns: Sequence[str], names: Sequence[str], width: int, where: str
+) -> tuple[int, int]:
+    """Give where word and tag stand in a line."""
+    if width < 2:
+        raise InputError(
+            f"{where} has one column; a line is a word and its tag, with a tab or a space between"
+        )
+    wanted = columns if len(columns) == 2 else ("1", *(columns or ("-1",)))
+    found = []
+    for column in wanted:
+        number = _number(column)
+        if number is None and column.lower() in names:
+            number = names.index(column.lower()) + 1
+        if number is None:
+            known = ", ".join(names) or "none: give its number, as in --columns 1,2"
+            raise InputError(f"{where}: no column is named {column!r}; names there are {known}")
+        if not 1 <= abs(number) <= width:
+            raise InputError(f"{where} has no column {number}; it has {_counted(width)}")
+        found.append(number - 1 if number > 0 else number)
+    return found[0], found[1]
+
+
+def _number(column: str) -> int | None:
+    return int(column) if re.fullmatch(r"-?\d+", column) else None
+
+
+def _counted(columns: int) -> str:
+    return f"{columns} column{'s' if columns > 1 else ''}"
+
+
+def _blocks(text: str) -> Iterator[tuple[int, str]]:
+    """Give each sentence with its comments, and the number of its first line."""
+    lines: list[str] = []
+    for number, line in enumerate(StringIO(f"{text}\n\n"), 1):
+        if line.strip():
+            lines.append(line.rstrip("\r\n"))
+        elif lines:
+            if not all(one.startswith("#") for one in lines):
+                yield number - len(lines), "\n".join(lines) + "\n\n"
+            lines = []

@@ -1,0 +1,82 @@
+"""Python's own sources as sequences: each character with the type of its token."""
+
+import io
+import sysconfig
+import tokenize
+from collections.abc import Iterator
+from keyword import iskeyword
+from pathlib import Path
+
+from unrolled.data.tagged import Tagged
+from unrolled.errors import InputError
+
+MODULES = (
+    *("argparse", "ast", "calendar", "cmd", "codecs", "configparser", "contextlib", "copy", "csv"),
+    *("dataclasses", "datetime", "difflib", "dis", "enum", "fileinput", "fractions", "functools"),
+    *("glob", "gzip", "heapq", "inspect", "ipaddress", "locale", "mailbox", "optparse", "pathlib"),
+    *("pdb", "pickle", "platform", "plistlib", "pprint", "random", "selectors", "shutil"),
+    *("smtplib", "socket", "statistics", "string", "subprocess", "tarfile", "tempfile"),
+    *("textwrap", "threading"),
+    *("traceback", "turtle", "typing", "uuid", "weakref", "zipfile"),
+)
+"""Modules of the standard library that are read, where there are their sources."""
+LONGEST = 400
+"""Characters that are kept of a sequence of :func:`python_tokens`."""
+SPACE = "SPACE"
+
+
+def python_tokens() -> list[Tagged]:
+    """Give each character of Python's own sources with the type of its token.
+
+    A sequence begins with a line of the outermost level and ends before the next one, or after
+    `LONGEST` characters. The types are those of
+    :mod:`tokenize`, with KEYWORD apart from NAME, and SPACE between tokens.
+
+    Raises:
+        InputError: If this Python has no sources.
+    """
+    library = Path(sysconfig.get_path("stdlib"))
+    found = [
+        tagged
+        for name in MODULES
+        for path in (library / f"{name}.py", library / name / "__init__.py")
+        if path.is_file()
+        for tagged in tag_python(path.read_bytes())
+    ]
+    if not found:
+        raise InputError(f"this Python has no sources of its library in {library}")
+    return found
+
+
+def tag_python(source: bytes) -> Iterator[Tagged]:
+    """Cut a source before each logical line of the outermost level and tag each character.
+
+    Args:
+        source: A Python file.
+    """
+    tokens = list(tokenize.tokenize(io.BytesIO(source).readline))
+    text = source.decode(tokens[0].string).removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+    lines = io.StringIO(text).readlines()
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line))
+    characters = "".join(lines)
+    tags = [SPACE] * len(characters)
+    outermost, depth, fresh = [], 0, True
+    for token in tokens[1:]:
+        if token.type in (tokenize.INDENT, tokenize.DEDENT):
+            depth += 1 if token.type == tokenize.INDENT else -1
+            continue
+        if token.type in (tokenize.ENDMARKER, tokenize.NL):
+            continue
+        begin, end = (starts[row - 1] + column for row, column in (token.start, token.end))
+        if fresh and not depth and token.type != tokenize.COMMENT:
+            outermost.append(begin)
+        fresh = token.type == tokenize.NEWLINE or (fresh and token.type == tokenize.COMMENT)
+        if token.type == tokenize.NEWLINE:
+            continue
+        name = "KEYWORD" if iskeyword(token.string) else tokenize.tok_name[token.type]
+        tags[begin:end] = [name] * (end - begin)
+    for begin, end in zip(outermost, [*outermost[1:], len(characters)], strict=True):
+        end = begin + min(LONGEST, len(characters[begin:end].rstrip()))
+        yield Tagged(list(characters[begin:end]), tags[begin:end])

@@ -1,0 +1,58 @@
+"""Find and read sequences with a tag for each step, whatever file they are in."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from unrolled.data.conll import read_conll
+from unrolled.data.python_tokens import python_tokens
+from unrolled.data.read import find_pieces
+from unrolled.data.splits import Split
+from unrolled.data.tagged import Tagged
+from unrolled.errors import InputError
+from unrolled.settings import DataSettings
+
+PYTHON = "python-tokens"
+PARTS: dict[Split, re.Pattern[str]] = {
+    "training": re.compile(r"(?<![a-z])train"),
+    "validation": re.compile(r"(?<![a-z])(dev|valid)"),
+    "test": re.compile(r"(?<![a-z])test"),
+}
+"""How files that are the parts of a data set are called."""
+
+
+def read_tagged(sources: Sequence[str], data: DataSettings) -> list[Tagged]:
+    """Read sequences of words with their tags.
+
+    ``python-tokens`` is what :func:`~unrolled.data.python_tokens.python_tokens` gives; files are as
+    :func:`~unrolled.data.conll.read_conll` has them.
+
+    Args:
+        sources: Files, directories, ``"-"`` or data sets, see :func:`unrolled.data.open_text`.
+        data: ``columns`` and ``encoding`` count.
+
+    Raises:
+        InputError: If a file is missing, unreadable or not as its format says, or all are empty.
+    """
+    if list(sources) == [PYTHON]:
+        return python_tokens()
+    found = [
+        one
+        for piece in find_pieces(sources, data.encoding)
+        for one in read_conll(
+            piece.name, piece.text().removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}"), data.columns
+        )
+    ]
+    if not found:
+        raise InputError(
+            f"{', '.join(sources)} holds no words; a line is a word and its tag, with a tab or a space "
+            "between"
+        )
+    return found
+
+
+def part_of(file: str) -> Split | None:
+    """Tell by a file's name which part of a data set it is; ``None`` if it does not say."""
+    name = Path(file).name
+    found: list[Split] = [split for split, pattern in PARTS.items() if pattern.search(name)]
+    return found[0] if len(found) == 1 else None

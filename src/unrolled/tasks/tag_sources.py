@@ -1,0 +1,385 @@
+"""Where sequences to tag come from: files, or the copying problem, which is made as it is needed.
+
+T steps, B rows.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from unrolled.data.made import COPIED, SYMBOLS, copying
+from unrolled.data.splits import SPLITS, Split, in_batch
+from unrolled.data.stepwise import is_stepwise, read_stepwise
+from unrolled.data.tagged import CODES, Labels, Numbers, TagBatch, Tagged, Vectors, Words
+from unrolled.data.tagged_files import part_of, read_tagged
+from unrolled.errors import InputError, RunError
+from unrolled.settings import Settings
+from unrolled.tasks import tag_baselines
+from unrolled.tasks.splitting import shuffled
+from unrolled.tasks.tag_figures import Judged, are_spans
+
+COPYING = "copying"
+COPIES_HELD = 1000
+"""Rows of the copying problem in the validation and in the test split."""
+COPIES_LEARNED = 100_000
+"""Rows of it that are called an epoch."""
+ROWS_AT_ONCE = 250
+_EACH_WORD = 7  # names the stream of random numbers of word dropout
+
+
+class Source(ABC):
+    """What a tagger learns from.
+
+    Attributes:
+        settings: Of the run.
+        inputs: What steps are.
+        outputs: What is told of them.
+        fitted: The arrays of the baselines.
+        examples: What one might predict from and evaluate on.
+        headline: The metric people read.
+        criterion: That by which the best weights are chosen, and whether more is better.
+    """
+
+    settings: Settings
+    inputs: Words | Vectors
+    outputs: Labels | Numbers
+    fitted: Mapping[str, np.ndarray]
+    examples: tuple[str, str]
+    headline: str
+    criterion: tuple[str, bool]
+
+    @property
+    @abstractmethod
+    def epoch(self) -> int:
+        """Rows of an epoch."""
+
+    @abstractmethod
+    def batch(self, step: int, rows: slice) -> TagBatch:
+        """Rows of batch number `step`."""
+
+    @abstractmethod
+    def held_out(self, split: Split) -> Iterator[TagBatch]:
+        """All of a split, side by side."""
+
+    @abstractmethod
+    def other(self, sources: Sequence[str]) -> Iterator[TagBatch]:
+        """Other data of the same kind."""
+
+    @abstractmethod
+    def asked(self, inputs: Sequence[str]) -> Iterator[tuple[str, Any]]:
+        """Name and steps of what is to be tagged."""
+
+    @abstractmethod
+    def baselines(self, batches: Sequence[TagBatch]) -> dict[str, list[Judged]]:
+        """What each baseline tells."""
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """A hash of the data."""
+
+
+class Copying(Source):
+    """The copying problem with a pause of ``data.length`` steps."""
+
+    headline, criterion = "accuracy", ("nats_per_step", False)
+    examples = ("'tokens of yours'", COPYING)
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.pause = settings.data.length or 100
+        self.inputs = Words([str(n) for n in range(SYMBOLS + 2)])
+        self.outputs = Labels([str(n) for n in range(SYMBOLS + 1)])
+        self.fitted = {}
+
+    @property
+    def epoch(self) -> int:
+        """As many as are called one."""
+        return COPIES_LEARNED
+
+    def _draw(self, rows: int, seed: Sequence[int]) -> TagBatch:
+        x, y = copying(self.pause, rows, np.random.default_rng(seed))
+        return TagBatch((x,), y, np.full(rows, len(x), np.int64))
+
+    def batch(self, step: int, rows: slice) -> TagBatch:
+        """New rows at each step."""
+        training = self.settings.training
+        drawn = self._draw(training.batch_size, [training.seed, 0, step])
+        return TagBatch((drawn.inputs[0][:, rows],), drawn.tags[:, rows], drawn.lengths[rows])
+
+    def held_out(self, split: Split) -> Iterator[TagBatch]:
+        """The same rows every time."""
+        for start in range(0, COPIES_HELD, ROWS_AT_ONCE):
+            yield self._draw(ROWS_AT_ONCE, [SPLITS.index(split), start, 1])
+
+    def other(self, sources: Sequence[str]) -> Iterator[TagBatch]:
+        """The test split."""
+        if list(sources) != [COPYING]:
+            raise InputError(
+                f"{', '.join(sources)}: this model learned copying, which is made, not read; "
+                "evaluate it on copying"
+            )
+        return self.held_out("test")
+
+    def asked(self, inputs: Sequence[str]) -> Iterator[tuple[str, Any]]:
+        """Symbols with spaces between."""
+        yield from _texts(inputs, characters=False)
+
+    def baselines(self, batches: Sequence[TagBatch]) -> dict[str, list[Judged]]:
+        """Tell blanks until the answer is due, then any symbol."""
+        return {"memoryless": [tag_baselines.tell(b, _memoryless(b.tags)) for b in batches]}
+
+    @property
+    def digest(self) -> str:
+        """A hash of the pause."""
+        return hashlib.sha256(f"{COPYING} {self.pause}".encode()).hexdigest()
+
+
+class Read(Source):
+    """Sequences from files.
+
+    They are shuffled by the seed and split, unless ``data.validation`` and ``data.test`` name data of
+    their own, or the files' names tell: train, dev or valid, test.
+
+    Args:
+        settings: Of the run.
+        inputs: What steps are.
+        outputs: What is told of them.
+        fitted: Arrays of the baselines.
+        splits: The sequences of each split; ``None`` if restored.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        inputs: Words | Vectors,
+        outputs: Labels | Numbers,
+        fitted: Mapping[str, np.ndarray],
+        splits: Mapping[Split, list[Tagged]] | None = None,
+    ) -> None:
+        self.settings, self.inputs, self.outputs = settings, inputs, outputs
+        self.fitted, self._splits = fitted, splits
+        words = isinstance(inputs, Words)
+        self.examples = ("'words of yours'", "more.tsv") if words else ("more.csv", "more.csv")
+        if isinstance(outputs, Numbers):
+            self.headline, self.criterion = "r2", ("mse", False)
+        else:
+            self.headline = "f1" if are_spans(outputs.names) else "accuracy"
+            self.criterion = (self.headline, True)
+
+    @classmethod
+    def prepare(cls, settings: Settings) -> Self:
+        """Read and split the sequences; fit what encodes them, and the baselines, on the training split."""
+        data = settings.data
+        parts: dict[Split, list[Tagged]]
+        if is_stepwise(data.source):
+            first = read_stepwise(data.source, data)
+            columns, targets = first.columns, first.targets
+
+            def read(sources: Sequence[str]) -> list[Tagged]:
+                found = read_stepwise(
+                    sources, data, columns=columns, targets=targets, numeric=first.numeric
+                )
+                return found.sequences
+
+            parts = _split(first.sequences, settings, read)
+            inputs = Vectors.fit(columns, [one.steps for one in parts["training"]])
+            if first.numeric:
+                outputs = Numbers.fit(targets, [one.tags for one in parts["training"]])
+            else:
+                outputs = _labels(parts)
+        else:
+            parts = _split(
+                read_tagged(data.source, data), settings, lambda names: read_tagged(names, data)
+            )
+            kind = settings.tagger.characters
+            inputs = Words.fit(
+                parts["training"],
+                data.vocabulary_size,
+                spelt=None if kind is None else kind != "none",
+                lowercase=data.lowercase,
+                dropout=settings.tagger.word_dropout,
+            )
+            outputs = _labels(parts)
+        made = cls(settings, inputs, outputs, {}, parts)
+        made.fitted = tag_baselines.fit(
+            [made.of(one) for one in _by_length(parts["training"])], inputs, outputs
+        )
+        return made
+
+    @classmethod
+    def restore(
+        cls, settings: Settings, table: Mapping[str, Any], fitted: Mapping[str, np.ndarray]
+    ) -> Self:
+        """Rebuild what :meth:`to_json` gave.
+
+        Raises:
+            InputError: If it is of no tagger.
+        """
+        try:
+            inputs, outputs = (
+                CODES[table[side]["kind"]].restore(table[side]) for side in ("inputs", "outputs")
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"vocabulary.json is of no tagger ({error!r})") from None
+        if isinstance(inputs, Words) and isinstance(outputs, Labels):
+            wanted = (inputs.size, outputs.size)
+            counts = fitted.get("counts", np.zeros((0, 0)))
+            if counts.shape != wanted:
+                raise InputError(
+                    f"the baselines are damaged: counts is {counts.shape}, not {wanted}"
+                )
+        return cls(settings, inputs, outputs, fitted)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what steps are and what is told of them."""
+        return {"inputs": self.inputs.to_json(), "outputs": self.outputs.to_json()}
+
+    def of(
+        self, sequences: Sequence[Tagged], random: Sequence[np.random.Generator] = ()
+    ) -> TagBatch:
+        """Put sequences side by side."""
+        return TagBatch(
+            self.inputs.inputs([one.steps for one in sequences], random),
+            self.outputs.targets([one.tags for one in sequences]),
+            np.array([len(one) for one in sequences], np.int64),
+        )
+
+    def _part(self, split: Split) -> list[Tagged]:
+        if self._splits is None:
+            raise RunError("this task was restored from a model directory and has no training data")
+        if not self._splits[split]:
+            raise InputError(f"the {split} split is empty; give it a part of the data with --split")
+        return self._splits[split]
+
+    @property
+    def epoch(self) -> int:
+        """Sequences to train on."""
+        return len(self._part("training"))
+
+    def batch(self, step: int, rows: slice) -> TagBatch:
+        """Sequences shuffled anew in every epoch, those of like length mostly together."""
+        part, training = self._part("training"), self.settings.training
+        size, seed = training.batch_size, training.seed
+        if not hasattr(self, "_lengths"):
+            self._lengths = np.array([len(one) for one in part], np.int64).tobytes()
+
+        def order(epoch: int) -> np.ndarray:
+            return shuffled(len(part), seed, epoch, size, self._lengths)
+
+        chosen = in_batch(len(part), size, step, rows, order)
+        places = range(size)[rows]
+        random = [np.random.default_rng([seed, _EACH_WORD, step, place]) for place in places]
+        return self.of([part[i] for i in chosen], random)
+
+    def held_out(self, split: Split) -> Iterator[TagBatch]:
+        """All of a split, sequences of like length side by side."""
+        return map(self.of, _by_length(self._part(split)))
+
+    def shown(self, split: Split, count: int) -> list[Tagged]:
+        """The first few sequences of a split."""
+        return self._part(split)[:count]
+
+    def other(self, sources: Sequence[str]) -> Iterator[TagBatch]:
+        """Sequences of other files."""
+        data = self.settings.data
+        if isinstance(self.inputs, Words):
+            return map(self.of, _by_length(read_tagged(sources, data)))
+        targets = self.outputs.columns if isinstance(self.outputs, Numbers) else ()
+        found = read_stepwise(
+            sources,
+            data,
+            columns=self.inputs.columns,
+            targets=targets,
+            numeric=isinstance(self.outputs, Numbers),
+        )
+        return map(self.of, _by_length(found.sequences))
+
+    def asked(self, inputs: Sequence[str]) -> Iterator[tuple[str, Any]]:
+        """Words with spaces between, characters if all words known are; or files of vectors."""
+        if isinstance(self.inputs, Words):
+            characters = all(len(word) == 1 for word in self.inputs.words)
+            yield from _texts(inputs, characters=characters)
+            return
+        for name in inputs:
+            columns = self.inputs.columns
+            found = read_stepwise([name], self.settings.data, columns=columns, told=False)
+            for one in found.sequences:
+                yield name, one.steps
+
+    def baselines(self, batches: Sequence[TagBatch]) -> dict[str, list[Judged]]:
+        """What needs no sequence."""
+        return tag_baselines.judge(batches, self.fitted, self.inputs, self.outputs)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the sequences and how they are split."""
+        digest = hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode())
+        for split, sequences in (self._splits or {}).items():
+            digest.update(split.encode())
+            for one in sequences:
+                for side in (one.steps, one.tags):
+                    numbers = isinstance(side, np.ndarray)
+                    digest.update(side.tobytes() if numbers else json.dumps(side).encode())
+        return digest.hexdigest()
+
+
+def _labels(parts: Mapping[Split, list[Tagged]]) -> Labels:
+    """Collect the tags. Those that only held-out sequences have are known, too, though never right."""
+    return Labels(sorted({tag for part in parts.values() for one in part for tag in one.tags}))
+
+
+def _split(
+    sequences: list[Tagged], settings: Settings, read: Callable[[Sequence[str]], list[Tagged]]
+) -> dict[Split, list[Tagged]]:
+    """Take out what has its place, by the settings or by its file's name; share out the rest."""
+    data = settings.data
+    given: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
+    parts: dict[Split, list[Tagged]]
+    parts = {split: read(sources) for split, sources in given.items() if sources}
+    named = [part_of(one.file) for one in sequences]
+    if not parts and "training" in named:
+        for one, split in zip(sequences, named, strict=True):
+            if split in given:
+                parts.setdefault(split, []).append(one)
+        sequences = [one for one, split in zip(sequences, named, strict=True) if split not in parts]
+    fractions = np.array(data.split)
+    fractions[[split in parts for split in SPLITS]] = 0
+    fractions /= fractions.sum()
+    order = np.random.default_rng([settings.training.seed]).permutation(len(sequences))
+    ends = np.rint(np.cumsum((0, *fractions)) * len(sequences)).astype(int)
+    for number, split in enumerate(SPLITS):
+        part = order[ends[number] : ends[number + 1]]
+        if fractions[number] and not len(part):
+            raise InputError(
+                f"{len(sequences)} sequences are too few to split: none is left for {split}"
+            )
+        parts.setdefault(split, [sequences[i] for i in part])
+    return parts
+
+
+def _by_length(sequences: Sequence[Tagged]) -> Iterator[list[Tagged]]:
+    """Cut into what is judged side by side, sequences of like length together."""
+    ordered = sorted(sequences, key=len)
+    for start in range(0, len(ordered), ROWS_AT_ONCE):
+        yield ordered[start : start + ROWS_AT_ONCE]
+
+
+def _texts(inputs: Sequence[str], *, characters: bool) -> Iterator[tuple[str, list[str]]]:
+    for place, text in enumerate(inputs, 1):
+        words = list(text) if characters else text.split()
+        if not words:
+            raise InputError(f"text {place} to tag is empty")
+        yield text, words
+
+
+def _memoryless(tags: np.ndarray) -> np.ndarray:
+    """Blanks until the answer is due, then any symbol (T + 20, B, 9)."""
+    p = np.zeros((*tags.shape, SYMBOLS + 1))
+    p[:-COPIED, :, SYMBOLS] = 1
+    p[-COPIED:, :, :SYMBOLS] = 1 / SYMBOLS
+    return p
