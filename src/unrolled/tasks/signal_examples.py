@@ -34,7 +34,7 @@ class Signals(Examples):
     asked = ("a-signal.csv", "more.ts")
     defaults: ClassVar = {
         "classifier": {"model": "rnn", "filters": 64, "filter_widths": (5,)},
-        "training": {"lr": 0.002, "batch_size": 16, "steps": 1000},
+        "training": {"lr": 0.003, "batch_size": 16, "steps": 1000},
     }
 
     def __init__(

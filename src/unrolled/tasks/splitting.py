@@ -50,7 +50,9 @@ def split_rows(found: Found, settings: Settings, unit: str = "examples") -> dict
     if data.folds:
         if count < data.folds:
             raise InputError(f"{count} different examples are too few for {data.folds} folds")
-        rest = np.flatnonzero(places % data.folds != data.fold)
+        # Labels come round in places; every so manieth might be always the same.
+        fold = places * data.folds // count if data.stratify else places % data.folds
+        rest = np.flatnonzero(fold != data.fold)
     else:
         rest = np.arange(count)
     fractions = _fractions(data, test_elsewhere=bool(data.folds or data.test) or own_test)
@@ -73,7 +75,7 @@ def _stratified(
 ) -> np.ndarray:
     """Spread the examples of each label evenly over all places, in the order of `places`.
 
-    So whatever stretch of places, or every so manieth, becomes a split has its share of each label.
+    So whatever stretch of places becomes a split has its share of each label.
     """
     along, of = np.empty(len(labels)), np.array(labels, object)
     for label in dict.fromkeys(labels):
