@@ -7,8 +7,8 @@ import numpy as np
 from numpy.random import Generator
 
 from unrolled.data.made import adding
-from unrolled.data.sequences import Made, Sequences
-from unrolled.data.series import read_columns
+from unrolled.data.sequences import Asked, Made, Sequences
+from unrolled.data.series_files import read_series
 from unrolled.data.splits import Split
 from unrolled.errors import InputError
 from unrolled.settings import Settings
@@ -18,7 +18,6 @@ class Adding(Made):
     """Sequences of numbers and marks, and at their end the sum of the two marked numbers."""
 
     kind = "adding"
-    metric = "mse"
     examples = ("numbers-and-marks.csv", "adding")
     inputs = 2
     outputs = 1
@@ -40,18 +39,18 @@ class Adding(Made):
         judged[-1] = True
         return Sequences.full(x, np.where(judged, total, 0)[..., None], judged)
 
-    def asked(self, name: str) -> np.ndarray:
+    def asked(self, name: str) -> Asked:
         """Read a CSV file with two columns, the numbers and the marks."""
-        columns, values = read_columns([name], self.settings.data)
-        if len(columns) != 2:
+        found = read_series([name], self.settings)
+        if len(found.names) != 2:
             raise InputError(
-                f"{name} has {len(columns)} columns; adding needs two, numbers and marks"
+                f"{name} has {len(found.names)} columns; adding needs two, numbers and marks"
             )
-        return values[:, None]
+        return Asked.at_end(found.values[:, None])
 
     def told(self, y: np.ndarray) -> float:
         """Give the sum."""
-        return float(y[-1, 0])
+        return float(y[0])
 
     def fit_baselines(self) -> dict[str, np.ndarray]:
         """The mean of all sums, which is known."""

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.random import Generator
 
-from unrolled.data.sequences import Made, Sequences
+from unrolled.data.sequences import Asked, Made, Sequences
 from unrolled.data.splits import SPLITS, Split
 from unrolled.errors import InputError
 from unrolled.settings import Settings
@@ -64,7 +64,6 @@ class Films(Made):
     """Films, of which the next frame is wanted at each step; no digit is in two splits."""
 
     kind = "moving-digits"
-    metric = "mse"
     examples = ("film.npy", "moving-digits")
     inputs = outputs = 1
     grid = (SIDE, SIDE)
@@ -93,7 +92,7 @@ class Films(Made):
         films = moving_digits(self.length + 1, rows, random, shuffled[ends[part] : ends[part + 1]])
         return Sequences.full(films[:-1], films[1:])
 
-    def asked(self, name: str) -> np.ndarray:
+    def asked(self, name: str) -> Asked:
         """Read a film from a ``.npy`` file of NumPy's, (T, 16, 16), from 0 to 1."""
         try:
             film = np.load(name, allow_pickle=False)
@@ -101,11 +100,11 @@ class Films(Made):
             raise InputError(f"{name} is not a readable .npy file of NumPy's: {error}") from None
         if film.ndim != 3 or film.shape[1:] != self.grid or not len(film):
             raise InputError(f"{name} is {film.shape}; a film is (frames, {SIDE}, {SIDE})")
-        return film[:, None, None].astype(float)
+        return Asked.at_end(film[:, None, None].astype(float))
 
     def told(self, y: np.ndarray) -> list[list[float]]:
         """Give the pixels of the next frame."""
-        return y[-1, 0].tolist()
+        return y[0].tolist()
 
     def line(self, truth: np.ndarray, forecast: np.ndarray) -> str:
         """Draw two frames side by side."""

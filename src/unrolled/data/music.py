@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from unrolled.data.read import Piece, find_pieces
-from unrolled.data.sequences import Sequences, Source
+from unrolled.data.sequences import Asked, Sequences, Source
 from unrolled.data.splits import Split, drawn
 from unrolled.errors import InputError
 from unrolled.settings import Settings
@@ -63,7 +63,6 @@ class Music(Source):
     """
 
     kind = "music"
-    metric = "nats_per_step"
     examples = ("piece.json", "more-pieces.json")
     binary = True
     inputs = outputs = KEYS
@@ -123,7 +122,7 @@ class Music(Source):
             raise InputError(f"{', '.join(sources)} has no pieces of two steps or more")
         yield _side_by_side(rolls)
 
-    def asked(self, name: str) -> np.ndarray:
+    def asked(self, name: str) -> Asked:
         """Read a file of one piece."""
         parts = read_music(_one([name], self.settings.data.encoding))
         rolls = [roll for part in parts.values() for roll in part]
@@ -131,11 +130,11 @@ class Music(Source):
             raise InputError(
                 f"{name} holds {len(rolls)} pieces; give a file of one, to be continued"
             )
-        return rolls[0][:, None]
+        return Asked.at_end(rolls[0][:, None])
 
     def told(self, y: np.ndarray) -> dict[str, float]:
         """MIDI note -> its probability at the next step, for those above 0.05."""
-        likely = sorted(((p, n + LOWEST) for n, p in enumerate(y[-1]) if p > 0.05), reverse=True)
+        likely = sorted(((p, n + LOWEST) for n, p in enumerate(y) if p > 0.05), reverse=True)
         return {str(note): float(p) for p, note in likely}
 
     def line(self, truth: np.ndarray, forecast: np.ndarray) -> str:

@@ -40,13 +40,28 @@ class Sequences:
         return Sequences(self.x[:, rows], self.y[:, rows], self.judged[:, rows], self.lengths[rows])
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A sequence of which a forecast is wanted."""
+
+    x: np.ndarray
+    """(T, 1, I, ...)."""
+    start: int
+    """The step from which; later ones tell what is known ahead."""
+    times: list[str] | None = None
+    """Of the steps that are forecast, if they are known."""
+
+    @classmethod
+    def at_end(cls, x: np.ndarray) -> Self:
+        """Ask for what follows the last step."""
+        return cls(x, len(x) - 1)
+
+
 class Source(ABC):
     """One kind of data, with its splits or, restored, only with what it needs to read more of it."""
 
     kind: ClassVar[str]
-    metric: ClassVar[str]
-    """The figure people read."""
-    binary: ClassVar[bool] = False
+    binary: bool = False
     """Whether y holds zeros and ones, of which probabilities are forecast."""
     examples: ClassVar[tuple[str, str]]
     """What one might predict from, and evaluate on."""
@@ -72,6 +87,11 @@ class Source(ABC):
     def to_json(self) -> dict[str, Any]:
         """Give what :meth:`restore` needs."""
         return {}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What is told at a step; without the pixels of films."""
+        return (self.outputs,)
 
     @property
     def scale(self) -> np.ndarray:
@@ -105,8 +125,8 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def asked(self, name: str) -> np.ndarray:
-        """Read the inputs (T, 1, ...) of one sequence, of which a forecast is wanted, from a file.
+    def asked(self, name: str) -> Asked:
+        """Read one sequence, of which a forecast is wanted, from a file.
 
         Raises:
             InputError: If it cannot be read.
@@ -114,7 +134,7 @@ class Source(ABC):
 
     @abstractmethod
     def told(self, y: np.ndarray) -> Any:  # noqa: ANN401 - any JSON value
-        """Put forecasts (n, O), from the last step asked of on, in words: what JSON can hold."""
+        """Put a forecast (O, ...) in words: what JSON can hold."""
 
     def line(self, truth: np.ndarray, forecast: np.ndarray) -> str:
         """Set a truth (O, ...) and its forecast side by side, for people."""

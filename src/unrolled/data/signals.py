@@ -86,7 +86,7 @@ def read_signals(
 
     Raises:
         InputError: If there is nothing to read, something is damaged, a value is missing and
-            ``data.missing`` says stop, or signals differ in channels.
+            ``data.missing`` says error, or signals differ in channels.
     """
     found = [signal for source in sources for signal in _read(source, data, size, labelled)]
     if not found:
@@ -111,12 +111,13 @@ def filled(values: np.ndarray, how: str, where: str) -> np.ndarray:
 
     Args:
         values: The signal.
-        how: ``stop`` at the first; ``interpolate`` between the nearest known steps, a straight line;
-            ``previous``, the last known value. Where there is none before or behind, the nearest counts.
+        how: ``error`` at the first; ``interpolate`` between the nearest known steps, a straight line;
+            ``forward``, the last known value, where there is none before or behind, the nearest;
+            ``drop`` the steps that lack one.
         where: What the signal is called.
 
     Raises:
-        InputError: If there is one and `how` is ``stop``, or a channel has no value at all.
+        InputError: If there is one and `how` is ``error``, or a channel has no value at all.
     """
     if not len(values):
         raise InputError(f"{where} is an empty sequence")
@@ -124,11 +125,16 @@ def filled(values: np.ndarray, how: str, where: str) -> np.ndarray:
     if not lacking.any():
         return values
     step, channel = np.argwhere(lacking)[0][:2] + 1
-    if how == "stop":
+    if how == "error":
         raise InputError(
             f"{where}: the value of step {step} in channel {channel} is missing; "
-            "--missing interpolate or previous fills it"
+            "--missing forward or interpolate fills it, drop leaves the step out"
         )
+    if how == "drop":
+        kept = ~lacking.reshape(len(values), -1).any(1)
+        if not kept.any():
+            raise InputError(f"{where}: no step has all its values")
+        return values[kept]
     values, steps = values.copy(), np.arange(len(values))
     for place in np.ndindex(values.shape[1:]):
         column, gone = values[(slice(None), *place)], lacking[(slice(None), *place)]

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from unrolled.errors import InputError
 from unrolled.settings.data import DataSettings, PictureSettings
 from unrolled.settings.decoder import DecoderSettings
+from unrolled.settings.forecast import ForecastSettings
 from unrolled.settings.model import AutoencoderSettings, ClassifierSettings, ModelSettings
 from unrolled.settings.tagger import TaggerSettings
 from unrolled.settings.training import TrainingSettings
@@ -28,6 +29,7 @@ __all__ = [
     "ClassifierSettings",
     "DataSettings",
     "DecoderSettings",
+    "ForecastSettings",
     "Group",
     "ModelSettings",
     "PictureSettings",
@@ -62,6 +64,7 @@ class Settings(Group):
     pictures: PictureSettings = PictureSettings()
     classifier: ClassifierSettings = ClassifierSettings()
     decoder: DecoderSettings = DecoderSettings()
+    forecast: ForecastSettings = ForecastSettings()
     tagger: TaggerSettings = TaggerSettings()
     target: Target | None = None
 
@@ -69,7 +72,7 @@ class Settings(Group):
     def architecture(self) -> str:
         """Name the model in a few words."""
         own, model = self.classifier.model, self.model
-        if own in ("cnn", "bag", "mlp"):
+        if own in ("cnn", "bag", "mlp", "ar"):
             return own
         if self.tagger.net != "rnn":
             return self.tagger.net
@@ -158,6 +161,7 @@ GROUPS: dict[str, type[Group]] = {
     "pictures": PictureSettings,
     "classifier": ClassifierSettings,
     "decoder": DecoderSettings,
+    "forecast": ForecastSettings,
     "tagger": TaggerSettings,
 }
 

@@ -39,7 +39,8 @@ class DataSettings(Group):
     folds: int | None = Field(
         default=None,
         ge=2,
-        description="classify: cross-validation; the test part is one of so many.",
+        description="classify: cross-validation, the test part is one of so many; forecast: backtest, "
+        "so many test parts one after the other, each with all that was before to learn from.",
     )
     fold: int = Field(default=0, ge=0, description="Which of the folds is the test part, from 0.")
     encoding: str = Field(default="utf-8", description="Encoding of text files.")
@@ -58,13 +59,14 @@ class DataSettings(Group):
     length: int | None = Field(
         default=None,
         ge=1,
-        description="Steps of what is made: a sequence of adding or copying, all of mackey-glass.",
+        description="Steps of adding or copying; of a series, how many to make or to read.",
     )
     stratify: bool = Field(
         default=False, description="classify: split each label's examples in the same proportion."
     )
-    missing: Literal["stop", "interpolate", "previous"] = Field(
-        default="stop", description="What to do at a missing value of a signal or series."
+    missing: Literal["error", "forward", "interpolate", "drop"] = Field(
+        default="error",
+        description="What to do where a value or a step of a signal or series is missing.",
     )
     audio: Literal["bands", "samples"] = Field(
         default="bands",
@@ -77,7 +79,8 @@ class DataSettings(Group):
     )
     targets: Names = Field(
         default=(),
-        description="tag: columns of a CSV file to tell at each step (default: label, or the last).",
+        description="Columns of a CSV file to tell; forecast: default all that are not known ahead, tag: "
+        "at each step, default label, or the last.",
     )
     horizon: int = Field(default=1, ge=1, description="How many steps ahead to forecast.")
     recursive: bool = Field(

@@ -1,122 +1,39 @@
 """Forecast: numbers, from the numbers before them.
 
 A series and its future, a number at the end of a sequence, the next frame of a film, the notes that
-sound next. T steps, B rows, I inputs, O outputs.
+sound next. T steps, B rows, I inputs, O outputs, H steps ahead.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from unrolled.cells import make_cell
-from unrolled.cells.echo import EchoState
-from unrolled.cells.registry import GRIDS
-from unrolled.cells.start import normal_start
 from unrolled.data.adding import Adding
 from unrolled.data.frames import Films
 from unrolled.data.music import Music
 from unrolled.data.sequences import Sequences, Source
 from unrolled.data.series import Series
 from unrolled.data.splits import SPLITS
-from unrolled.engine import States
 from unrolled.errors import InputError, RunError
-from unrolled.layers import EchoStateNetwork
-from unrolled.layers.build import make_net
-from unrolled.settings import ModelSettings, Settings
-from unrolled.tasks.forecast_pictures import picture
+from unrolled.settings import Settings
+from unrolled.tasks.forecast_figures import error_by_step, figures
+from unrolled.tasks.forecast_heads import Told, make_head
+from unrolled.tasks.forecast_models import Echo, Windowed, forecast_model
+from unrolled.tasks.forecast_pictures import by_step, picture
 from unrolled.tasks.task import Artefacts, Carry, Criterion, Split, Task
 
 KINDS: dict[str, type[Source]] = {kind.kind: kind for kind in (Series, Adding, Films, Music)}
 SHOWN = 6
 """Forecasts that :meth:`Forecast.show` shows."""
-
-
-class Forecaster(nn.Module):
-    """Numbers -> recurrent layers -> a linear read-out at every step.
-
-    Of films a convolutional cell sees whole frames, and any other each pixel as a row by itself.
-
-    Args:
-        inputs: I.
-        outputs: O.
-        grid: Rows and columns of films, else ``()``.
-        model: Cell, widths and noise.
-
-    Raises:
-        InputError: If a setting is for other tasks, or the cell cannot be built.
-    """
-
-    def __init__(
-        self, inputs: int, outputs: int, grid: tuple[int, ...], model: ModelSettings
-    ) -> None:
-        super().__init__()
-        if model.tied:
-            raise InputError("--tied is for language models: a forecaster reads out numbers")
-        if model.bidirectional:
-            raise InputError("--bidirectional would read what is to be forecast")
-        self.convolves = model.cell in GRIDS
-        if self.convolves and not grid:
-            raise InputError(f"cell {model.cell} is for films, as moving-digits; take lstm or gru")
-        self.films = bool(grid)
-        if self.convolves:
-            options = {**model.cell_options, "shape": grid}
-            model = model.model_copy(update={"cell_options": options})
-        self.net = make_net(model, inputs)
-        self.readout = nn.Linear(self.net.output_size, outputs)
-        if model.initial_scale:
-            normal_start(self, model.initial_scale)
-        self.to(getattr(torch, model.dtype))
-
-    def forward(
-        self, x: Tensor, lengths: Tensor | None = None, states: States | None = None
-    ) -> tuple[Tensor, States]:
-        """Forecast: x (T, B, I, ...) -> y (T, B, O, ...), logits if binary, and the last states."""
-        shape = x.shape
-        if self.films and not self.convolves:
-            x = x.movedim(2, -1).reshape(shape[0], -1, shape[2])  # (T, B * pixels, I)
-        h, last = self.net(x, states, lengths=lengths)
-        if self.convolves:
-            return self.readout(h.movedim(2, -1)).movedim(-1, 2), last
-        y = self.readout(h)
-        if self.films:
-            y = y.reshape(*shape[:2], *shape[3:], -1).movedim(-1, 2)
-        return y, last
-
-
-class Echo(nn.Module):
-    """An echo-state network where a :class:`Forecaster` may stand; nothing in it follows gradients.
-
-    Args:
-        inputs: I.
-        outputs: O.
-        model: The reservoir's options, ``ridge`` and ``washout``.
-
-    Raises:
-        InputError: If there is more than one layer, or the reservoir cannot be built.
-    """
-
-    def __init__(self, inputs: int, outputs: int, model: ModelSettings) -> None:
-        super().__init__()
-        if model.layers > 1:
-            raise InputError(f"--layers {model.layers}: an echo-state network has one reservoir")
-        reservoir = make_cell(model, inputs)
-        assert isinstance(reservoir, EchoState)
-        reservoir.to(getattr(torch, model.dtype))
-        self.esn = EchoStateNetwork(reservoir, outputs, model.ridge, model.washout)
-
-    def forward(
-        self, x: Tensor, lengths: Tensor | None = None, states: States | None = None
-    ) -> tuple[Tensor, States]:
-        """Forecast, as :meth:`Forecaster.forward`, of rows that are all T long."""
-        return self.esn(x, states)
+BLOCKS = 4
+"""Layers of a temporal convolution, where nobody says how many."""
 
 
 class Forecast(Task):
@@ -134,9 +51,19 @@ class Forecast(Task):
         self, settings: Settings, source: Source, fitted: dict[str, np.ndarray], *, has_data: bool
     ) -> None:
         self.settings, self.source = settings, source
-        self.criterion, self.headline = Criterion(source.metric), source.metric
+        self.head = make_head(settings.forecast, binary=source.binary)
+        self.headline = self.head.metric
+        self.criterion = Criterion(self.headline, self.head.better)
         self.examples = source.examples
         self._fitted, self._has_data = fitted, has_data
+
+    @classmethod
+    def defaults_for(cls, settings: Settings) -> Mapping[str, Mapping[str, Any]]:
+        """Give a temporal convolution more than one layer."""
+        tables = {name: dict(fields) for name, fields in cls.defaults.items()}
+        if settings.classifier.model == "cnn":
+            tables["model"]["layers"] = BLOCKS
+        return tables
 
     @classmethod
     def prepare(cls, settings: Settings) -> Self:
@@ -146,11 +73,7 @@ class Forecast(Task):
             InputError: If the data is missing, damaged or too short, or does not go with the cell.
         """
         kind = _kind(settings.data.source)
-        if kind is not Series:
-            if settings.model.cell == "esn":
-                raise InputError(f"cell esn forecasts series; {kind.kind} needs another cell")
-            if settings.data.horizon > 1 or settings.data.recursive:
-                raise InputError(f"--horizon and --recursive are for series, not for {kind.kind}")
+        _check(settings, kind)
         source = kind.prepare(settings)
         if isinstance(source, Series) and settings.model.cell == "esn":
             washout, steps = settings.model.washout, len(source.whole().x)
@@ -176,12 +99,9 @@ class Forecast(Task):
 
     def build(self) -> nn.Module:
         """Build the model, its initial weights drawn from the run's seed."""
-        source, model = self.source, self.settings.model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.training.seed)
-            if self.closed_form:
-                return Echo(source.inputs, source.outputs, model)
-            return Forecaster(source.inputs, source.outputs, source.grid, model)
+            return forecast_model(self.source, self.head, self.settings)
 
     @property
     def data_digest(self) -> str:
@@ -196,10 +116,10 @@ class Forecast(Task):
 
     @property
     def initial_loss(self) -> float:
-        """The loss of always 0: a probability of 1/2 if binary, else the mean square of y."""
+        """The loss of always 0: a probability of 1/2 if binary, no deviation from the mean if not."""
         batch = self.batch(0, slice(None))
-        y = batch.y[batch.judged]
-        return y.shape[1] * math.log(2) if self.source.binary else float(np.mean(y**2))
+        y = torch.from_numpy(batch.y[batch.judged])
+        return self.head.loss(y.new_zeros(y.shape + self.head.extra), y).item()
 
     def batch(self, step: int, rows: slice) -> Sequences:
         """Rows of batch number `step`."""
@@ -208,38 +128,32 @@ class Forecast(Task):
         return self.source.batch(step, rows)
 
     def loss(self, model: nn.Module, batch: Sequences, carry: Carry) -> tuple[Tensor, Carry]:
-        """Mean square of the error where it is judged, scaled; nats a step if binary. Nothing is carried."""
+        """The head's loss where forecasts are judged, of scaled numbers. Nothing is carried."""
         x, y = (self._tensor(model, part) for part in (batch.x, batch.y))
         judged = torch.from_numpy(batch.judged).to(x.device)
         output, _ = model(x, self._lengths(batch, x.device))
-        output, y = output[judged], y[judged]  # (n, O, ...)
-        if self.source.binary:
-            nats = functional.binary_cross_entropy_with_logits(output, y, reduction="sum")
-            return nats / len(y), {}
-        return functional.mse_loss(output, y), {}
+        return self.head.loss(output[judged], y[judged]), {}
 
     @property
     def closed_form(self) -> bool:
-        """Whether the cell is a reservoir."""
-        return self.settings.model.cell == "esn"
+        """Whether the model is a reservoir or a line."""
+        own = self.settings.classifier.model
+        return own == "ar" or (own in (None, "rnn") and self.settings.model.cell == "esn")
 
     def fit(self, model: nn.Module) -> float:
-        """Fit the read-out of a reservoir to the whole training split in one pass."""
-        assert isinstance(model, Echo)
+        """Fit a line, or the read-out of a reservoir, to the whole training split in one pass."""
+        assert isinstance(model, Echo | Windowed)
         assert isinstance(self.source, Series)
         whole = self.source.whole()
         x, y = self._tensor(model, whole.x), self._tensor(model, whole.y)
-        model.esn.fit(x, y)
+        model.fit(x, y)
         output, _ = model(x)
-        learned = slice(model.esn.washout, None)
-        return functional.mse_loss(output[learned], y[learned]).item()
+        first = model.esn.washout if isinstance(model, Echo) else model.steps - 1
+        return self.head.loss(output[first:], y[first:]).item()
 
     def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """Judge a split: ``mse`` in the data's units and ``nrmse``, or ``nats_per_step`` if binary.
-
-        ``nrmse`` is the root of the mean square error over the variance of the truth, column by column.
-        """
-        return self._judge(self._held_out(split), lambda batch: self._forecast(model, batch))
+        """Judge a split: the figures of :func:`figures`."""
+        return self._judge(self._held_out(split), self._teller(model))
 
     def baselines(self, split: Split) -> dict[str, dict[str, float]]:
         """Judge the baselines on a split."""
@@ -250,46 +164,86 @@ class Forecast(Task):
             raise RunError("this task was restored from a model directory and has no training data")
         return list(self.source.held_out(split))
 
-    def _judge(self, batches: Iterable[Sequences], forecast: Any) -> dict[str, float]:  # noqa: ANN401
-        pairs = [(batch.y[batch.judged], forecast(batch)[batch.judged]) for batch in batches]
-        truth, told = (np.concatenate(side) for side in zip(*pairs, strict=True))
-        return figures(truth, told, self.source)
+    def _judge(
+        self, batches: Iterable[Sequences], tell: Callable[[Sequences], Told]
+    ) -> dict[str, float]:
+        truth, told = self._side_by_side(batches, tell)
+        return figures(truth, told, self.source, self.head)
+
+    @staticmethod
+    def _side_by_side(
+        batches: Iterable[Sequences], tell: Callable[[Sequences], Told]
+    ) -> tuple[np.ndarray, Told]:
+        """Give the truth and the forecasts of all judged steps."""
+        truths, parts = [], []
+        for batch in batches:
+            told = tell(batch)
+            truths.append(batch.y[batch.judged])
+            arrays = (told.point, told.low, told.high, told.raw)
+            parts.append([None if a is None else a[batch.judged] for a in arrays])
+        joined = (None if a[0] is None else np.concatenate(a) for a in zip(*parts, strict=True))
+        return np.concatenate(truths), Told(*joined)  # pyright: ignore[reportArgumentType]
 
     def _judge_baselines(self, batches: Sequence[Sequences]) -> dict[str, dict[str, float]]:
-        def one(name: str) -> dict[str, float]:
-            return self._judge(
-                batches, lambda batch: self.source.baselines(batch, self._fitted)[name]
-            )
+        names = self.source.baselines(batches[0], self._fitted)
+        return {name: self._judge(batches, self._naive(name)) for name in names}
 
-        return {name: one(name) for name in self.source.baselines(batches[0], self._fitted)}
+    def _naive(self, name: str) -> Callable[[Sequences], Told]:
+        return lambda batch: Told(self.source.baselines(batch, self._fitted)[name])
+
+    def _teller(self, model: nn.Module) -> Callable[[Sequences], Told]:
+        return lambda batch: self.head.told(self._forecast(model, batch))
 
     @torch.no_grad()
     def _forecast(self, model: nn.Module, batch: Sequences) -> np.ndarray:
-        """Forecasts (T, B, O, ...), probabilities if binary, zero where a recursive one is not judged."""
+        """What the model gives (T, B, O, ...); of a recursive one, zero where it is not judged."""
         x = self._tensor(model, batch.x)
         if self.settings.data.recursive:
-            starts = np.flatnonzero(batch.judged[:, 0]).tolist()
+            starts = np.flatnonzero(batch.judged[:, 0])
             told = np.zeros_like(batch.y)
-            told[starts] = self._run_free(model, x, starts)[-1][:, None]
+            told[starts, 0] = self._run_free(model, x, starts)
             return told
         y, _ = model(x, self._lengths(batch, x.device))
-        return (y.sigmoid() if self.source.binary else y).double().cpu().numpy()
+        return y.double().cpu().numpy()
 
-    def _run_free(self, model: nn.Module, x: Tensor, starts: Sequence[int]) -> np.ndarray:
-        """Read x (T, 1, I) and, from each of n steps, run free: forecasts (horizon, n, O)."""
-        first, kept, states, read = [], [], None, 0
-        for start in starts:
+    @torch.no_grad()
+    def _run_free(self, model: nn.Module, x: Tensor, starts: np.ndarray) -> np.ndarray:
+        """Read x (T, 1, I) and, from each of n steps, run free: forecasts (n, K, H).
+
+        Where x goes on after a start, it tells what is known ahead there.
+        """
+        assert isinstance(self.source, Series)
+        states, y = self._at(model, x, starts)
+        told = [y]
+        for ahead in range(1, self.source.horizon):
+            places = torch.from_numpy(np.minimum(starts + ahead, len(x) - 1))
+            now = x[places, 0]
+            now[:, self.source.targets] = told[-1][..., 0]
+            if model.carries:
+                y, states = model(now[None], states=states)
+                told.append(y[-1])
+            else:
+                states = torch.cat([states[1:], now[None]])
+                told.append(model(states)[0][-1])
+        return torch.cat(told, -1).double().cpu().numpy()
+
+    @staticmethod
+    def _at(model: nn.Module, x: Tensor, starts: np.ndarray) -> tuple[Any, Tensor]:
+        """What a model keeps at each of n steps, states or the steps it looks back on; and y (n, K, 1)."""
+        if not model.carries:
+            reach: Any = model.reach
+            back = torch.cat([x.new_zeros(reach - 1, *x.shape[1:]), x])[:, 0]
+            windows = back.unfold(0, reach, 1)[torch.from_numpy(starts)].permute(2, 0, 1)
+            return windows, model(windows)[0][-1]
+        told, kept, states, read = [], [], None, 0
+        for start in starts.tolist():
             y, states = model(x[read : start + 1], states=states)
-            first.append(y[-1:])
+            told.append(y[-1])
             kept.append(states)
             read = start + 1
         # (layers, rows, width), or (layers, steps back, rows, width) of a cell with delays
-        states = {name: torch.cat([each[name] for each in kept], -2) for name in kept[0]}
-        told = [torch.cat(first, 1)]
-        for _ in range(self.settings.data.horizon - 1):
-            y, states = model(told[-1], states=states)
-            told.append(y)
-        return torch.cat(told).double().cpu().numpy()
+        joined = {name: torch.cat([each[name] for each in kept], -2) for name in kept[0]}
+        return joined, torch.cat(told)
 
     def _tensor(self, model: nn.Module, numbers: np.ndarray) -> Tensor:
         tensors = [*model.parameters(), *model.buffers()]
@@ -305,7 +259,7 @@ class Forecast(Task):
 
     def progress(self, loss: float) -> dict[str, float]:
         """Give a training loss in the unit of the headline."""
-        return {self.headline: math.sqrt(loss) if self.headline == "nrmse" else loss}
+        return {self.head.unit: loss}
 
     def throughput(self) -> tuple[int, str]:
         """Rows that one update reads."""
@@ -316,7 +270,7 @@ class Forecast(Task):
         batch = self._shown("validation", "test")
         if batch is None or (self.closed_form and step == 0):
             return ""
-        told = self._forecast(model, batch)[batch.judged]
+        told = self._teller(model)(batch).point[batch.judged]
         truth = batch.y[batch.judged]
         count = 1 if self.source.grid else min(SHOWN, len(truth))
         places = np.linspace(0, len(truth) - 1, count + 1).astype(int)[1:]
@@ -328,63 +282,91 @@ class Forecast(Task):
         return next((self._held_out(split)[0] for split in splits if fractions[split]), None)
 
     def drawings(self, model: nn.Module) -> dict[str, bytes]:
-        """Draw truth and forecast of the test split, or of the validation split without one."""
+        """Draw truth and forecast of the test split, or of the validation split without one.
+
+        Of a series that is forecast several steps ahead, the error at each of them too.
+        """
         batch = self._shown("test", "validation")
         if batch is None:
             return {}
-        return {"forecast.png": picture(self.source, batch, self._forecast(model, batch))}
+        told = self._teller(model)(batch)
+        drawn = {"forecast.png": picture(self.source, batch, told)}
+        if isinstance(self.source, Series) and not self.source.binary and self.source.horizon > 1:
+            beside = self.source.baselines(batch, self._fitted)
+            truth = batch.y[batch.judged]
+            points = {"this model": told.point, **beside}
+            errors = {
+                name: error_by_step(truth, point[batch.judged]) for name, point in points.items()
+            }
+            drawn["horizon.png"] = by_step(errors)
+        return drawn
 
     def evaluate(self, model: nn.Module, sources: Sequence[str]) -> dict[str, Any]:
         """Judge the model on other data of the same kind, and the baselines beside it.
 
+        Of a series all steps are starts, one after the other: the origin rolls on.
+
         Returns:
-            The figures of :meth:`validate`, ``steps`` (how many were judged), and ``baselines``.
+            The figures of :meth:`validate`, ``steps`` (at how many a forecast was judged), of a series
+            ``mse_by_step`` (at the first step ahead, the second, ...), and ``baselines``.
 
         Raises:
             InputError: If the data is missing or damaged, or of another kind.
         """
         batches = list(self.source.other(sources))
-        return {
-            **self._judge(batches, lambda batch: self._forecast(model, batch)),
-            "steps": sum(int(batch.judged.sum()) for batch in batches),
-            "baselines": self._judge_baselines(batches),
-        }
+        truth, told = self._side_by_side(batches, self._teller(model))
+        found: dict[str, Any] = figures(truth, told, self.source, self.head)
+        found["steps"] = sum(int(batch.judged.sum()) for batch in batches)
+        if isinstance(self.source, Series) and not self.source.binary:
+            found["mse_by_step"] = error_by_step(truth, told.point).tolist()
+        return {**found, "baselines": self._judge_baselines(batches)}
 
     def predict(self, model: nn.Module, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Give what follows each file: the next ``horizon`` values, the sum, the frame, the notes.
+
+        Returns:
+            For each file ``file`` and ``forecast``; of a series with a column of time ``times``, and with
+            intervals ``low``, ``high`` and ``interval``, their probability.
 
         Raises:
             InputError: If a file cannot be read.
         """
         for name in inputs:
-            x = self._tensor(model, self.source.asked(name))
-            with torch.no_grad():
-                if self.settings.data.recursive:
-                    y = torch.from_numpy(self._run_free(model, x, [len(x) - 1])[:, 0])
-                else:
-                    y = model(x)[0][-self.settings.data.horizon :, 0]
-            y = y.sigmoid() if self.source.binary else y
-            yield {"file": Path(name).name, "forecast": self.source.told(y.double().cpu().numpy())}
+            asked = self.source.asked(name)
+            x = self._tensor(model, asked.x)
+            if self.settings.data.recursive:
+                raw = self._run_free(model, x, np.array([asked.start]))[0]
+            else:
+                with torch.no_grad():
+                    raw = model(x[: asked.start + 1])[0][-1, 0].double().cpu().numpy()
+            told = self.head.told(raw)
+            found = {"file": Path(name).name, "forecast": self.source.told(told.point)}
+            if asked.times:
+                found["times"] = asked.times
+            if told.low is not None and told.high is not None:
+                low, high = self.source.told(told.low), self.source.told(told.high)
+                found |= {"low": low, "high": high, "interval": self.head.level}
+            yield found
 
 
-def figures(truth: np.ndarray, told: np.ndarray, source: Source) -> dict[str, float]:
-    """Judge forecasts (n, O, ...) by the truth.
-
-    Nats a step are summed over the notes and averaged over all steps of all pieces, as Bai, Kolter &
-    Koltun 2018 and Chung et al. 2014 report them.
-    """
-    if source.binary:
-        p = np.clip(np.where(truth > 0, told, 1 - told), 1e-12, 1)
-        return {"nats_per_step": float(-np.log(p).sum() / len(p))}
-    squares = ((told - truth) ** 2).mean(0)
-    scale = source.scale.reshape(-1, *[1] * (truth.ndim - 2))
-    found = {"mse": float(np.mean(squares * scale**2))}
-    if source.metric == "nrmse":
-        variance = truth.var(0)
-        known = variance > 0
-        share = squares[known] / variance[known]
-        found["nrmse"] = float(np.sqrt(share.mean())) if known.any() else math.nan
-    return found
+def _check(settings: Settings, kind: type[Source]) -> None:
+    """See that what is asked for goes with the kind of data."""
+    data, own = settings.data, settings.forecast
+    if kind is Series:
+        if data.recursive and own.head != "point":
+            raise InputError(
+                f"--recursive forecasts points: an interval of --head {own.head} would be that of one step"
+            )
+        return
+    if settings.model.cell == "esn":
+        raise InputError(f"cell esn forecasts series; {kind.kind} needs another cell")
+    if data.horizon > 1 or data.recursive:
+        raise InputError(f"--horizon and --recursive are for series, not for {kind.kind}")
+    if data.targets:
+        raise InputError(f"--targets is for series, not for {kind.kind}")
+    for name in ("known", "head", "scaling"):
+        if getattr(own, name) != type(own).model_fields[name].default:
+            raise InputError(f"--{name} is for series, not for {kind.kind}")
 
 
 def _kind(sources: Sequence[str]) -> type[Source]:
