@@ -265,6 +265,12 @@ def test_the_digest_is_of_the_data(tmp_path):
     assert prepare("adding", length=7).data_digest != prepare("adding", length=8).data_digest
 
 
+def test_a_line_is_for_series_alone(cli):  # noqa: F811
+    done = cli("train", "classify", "--model", "ar")
+    assert done.code == 2
+    assert done.sentence == "--model ar is for the task forecast alone"
+
+
 def small(tmp_path, kind):
     """A source, and an input to predict from."""
     if kind == "music":

@@ -9,9 +9,9 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from unrolled.errors import InputError
 from unrolled.settings.data import DataSettings, PictureSettings
@@ -67,6 +67,12 @@ class Settings(Group):
     forecast: ForecastSettings = ForecastSettings()
     tagger: TaggerSettings = TaggerSettings()
     target: Target | None = None
+
+    @model_validator(mode="after")
+    def _check_model(self) -> Self:
+        if self.classifier.model == "ar" and self.task != "forecast":
+            raise ValueError("--model ar is for the task forecast alone")
+        return self
 
     @property
     def architecture(self) -> str:
