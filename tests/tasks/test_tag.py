@@ -303,6 +303,20 @@ def test_up_or_down_at_each_step(tmp_path):
     assert set(task.baselines("test")) == {"most_frequent_tag", "linear"}
 
 
+def test_what_frames_of_a_film_show(tmp_path):
+    """A bar stands at one of four places for a while, almost lost in noise: frames together tell which."""
+    random = np.random.default_rng(0)
+    sequences = []
+    for _ in range(120):
+        places = np.repeat(random.integers(4, size=3), random.integers(4, 7, size=3))
+        frames = np.eye(4)[places].repeat(2, 1) + random.normal(size=(len(places), 8))
+        sequences.append([(*f.round(2), f"place {p}") for f, p in zip(frames, places, strict=True)])
+    header = [*(f"pixel{n}" for n in range(8)), "shown"]
+    task = prepare(table(tmp_path / "f.csv", sequences, header), hidden=16, lr=0.02)
+    found = task.validate(learn(task, 80), "test")["accuracy"]
+    assert found > task.baselines("test")["linear"]["accuracy"] + 0.1
+
+
 def test_a_path_in_the_plane(tmp_path):
     """Speeds are read, and where one is by then is told: two targets, which a net must add up."""
     random = np.random.default_rng(0)
