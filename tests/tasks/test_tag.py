@@ -9,6 +9,7 @@ import pytest
 import torch
 from command_line import cli  # noqa: F401 - a fixture
 from plain_loop import learn
+from scipy.io import wavfile
 
 from unrolled.errors import InputError, RunError
 from unrolled.settings import Settings
@@ -160,7 +161,7 @@ def test_show(past):
 @pytest.mark.parametrize("kind", ["file", "copying", "python-tokens"])
 def test_from_the_command_line(cli, past, tmp_path, monkeypatch, kind):  # noqa: F811
     monkeypatch.setattr("unrolled.data.python_tokens.MODULES", ("cmd", "glob"))
-    monkeypatch.setattr("unrolled.tasks.tag_sources.COPIES_HELD", 250)
+    monkeypatch.setattr("unrolled.tasks.tag_copying.HELD_OUT", 250)
     source = past if kind == "file" else kind
     out = str(tmp_path / "model")
     options = ["--steps", "2", "--hidden", "4", "--batch-size", "2", "--length", "3"]
@@ -333,6 +334,24 @@ def test_a_path_in_the_plane(tmp_path):
     assert list(task.drawings(learn(task, 1))) == ["course.png"]
     (first, *_) = task.predict(learn(task, 1), [source])
     assert set(first["numbers"]) == {"x", "y"}
+
+
+def test_sound_from_the_command_line(cli, tmp_path):  # noqa: F811
+    """Tones, low and high, and where they are."""
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    t = np.arange(1600) / 8000
+    for number in range(10):
+        tone = np.where(t < 0.1, np.sin(2 * np.pi * 300 * t), np.sin(2 * np.pi * 2000 * t))
+        wavfile.write(folder / f"{number}.wav", 8000, (9000 * tone).astype(np.int16))
+        (folder / f"{number}.txt").write_text("0\t0.1\tlow\n0.1\t0.2\thigh\n")
+    out = str(tmp_path / "model")
+    options = ["--steps", "20", "--hidden", "4", "--lr", "0.05", "--out", out]
+    done = cli("train", "tag", str(folder), *options)
+    assert done.code == 0, done.err
+    done = cli("predict", out, str(folder / "0.wav"), "--json")
+    (found,) = json.loads(done.out)["predictions"]
+    assert (found["tags"][0], found["tags"][-1], len(found["tags"])) == ("low", "high", 18)
 
 
 @pytest.mark.parametrize("kind", ["label", "numbers"])

@@ -17,8 +17,9 @@ from unrolled.data.splits import Split
 from unrolled.data.tagged import Labels, Numbers, TagBatch
 from unrolled.settings import Settings
 from unrolled.tasks import tag_figures
+from unrolled.tasks.tag_copying import COPYING, Copying
 from unrolled.tasks.tag_figures import Judged
-from unrolled.tasks.tag_sources import COPYING, ROWS_AT_ONCE, Copying, Read, Source
+from unrolled.tasks.tag_sources import ROWS_AT_ONCE, Read, Source
 from unrolled.tasks.taggers import Tagger
 from unrolled.tasks.task import Artefacts, Carry, Criterion, Task
 

@@ -4,7 +4,6 @@ T steps, B rows, H width of the states, C tags or numbers to tell.
 """
 
 from abc import ABC, abstractmethod
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -111,7 +110,7 @@ class Previous(Readout):
     def __init__(self, width: int, hidden: int, outputs: int, *, numbers: bool) -> None:
         super().__init__(numbers=numbers)
         self.outputs = outputs
-        output = "identity" if numbers else partial(torch.softmax, dim=-1)
+        output = "identity" if numbers else _softmax
         self.net = Recurrent(Jordan(width, hidden, outputs, output=output, teacher=True))
 
     def loss(self, h: Tensor, lengths: Tensor, tags: Tensor, forced: float) -> Tensor:
@@ -128,6 +127,10 @@ class Previous(Readout):
         nothing = h.new_zeros(*h.shape[:2], self.outputs)
         extras = {"target": nothing, "forced": nothing[..., :1]}
         return self.best(self.net(h, lengths=lengths, extras=extras)[0])
+
+
+def _softmax(a: Tensor) -> Tensor:
+    return a.softmax(-1)
 
 
 class Linear(Readout):

@@ -1,4 +1,4 @@
-"""Where sequences to tag come from: files, or the copying problem, which is made as it is needed.
+"""Where sequences to tag come from: files, as a rule.
 
 T steps, B rows.
 """
@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from unrolled.data.made import COPIED, SYMBOLS, copying
 from unrolled.data.splits import SPLITS, Split, in_batch
 from unrolled.data.stepwise import is_stepwise, read_stepwise
 from unrolled.data.tagged import CODES, Labels, Numbers, TagBatch, Tagged, Vectors, Words
@@ -22,11 +21,6 @@ from unrolled.tasks import tag_baselines
 from unrolled.tasks.splitting import shuffled
 from unrolled.tasks.tag_figures import Judged, are_spans
 
-COPYING = "copying"
-COPIES_HELD = 1000
-"""Rows of the copying problem in the validation and in the test split."""
-COPIES_LEARNED = 100_000
-"""Rows of it that are called an epoch."""
 ROWS_AT_ONCE = 250
 _EACH_WORD = 7  # names the stream of random numbers of word dropout
 
@@ -81,62 +75,6 @@ class Source(ABC):
     @abstractmethod
     def digest(self) -> str:
         """A hash of the data."""
-
-
-class Copying(Source):
-    """The copying problem with a pause of ``data.length`` steps."""
-
-    headline, criterion = "accuracy", ("nats_per_step", False)
-    examples = ("'tokens of yours'", COPYING)
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.pause = settings.data.length or 100
-        self.inputs = Words([str(n) for n in range(SYMBOLS + 2)])
-        self.outputs = Labels([str(n) for n in range(SYMBOLS + 1)])
-        self.fitted = {}
-
-    @property
-    def epoch(self) -> int:
-        """As many as are called one."""
-        return COPIES_LEARNED
-
-    def _draw(self, rows: int, seed: Sequence[int]) -> TagBatch:
-        x, y = copying(self.pause, rows, np.random.default_rng(seed))
-        return TagBatch((x,), y, np.full(rows, len(x), np.int64))
-
-    def batch(self, step: int, rows: slice) -> TagBatch:
-        """New rows at each step."""
-        training = self.settings.training
-        drawn = self._draw(training.batch_size, [training.seed, 0, step])
-        return TagBatch((drawn.inputs[0][:, rows],), drawn.tags[:, rows], drawn.lengths[rows])
-
-    def held_out(self, split: Split) -> Iterator[TagBatch]:
-        """The same rows every time."""
-        for start in range(0, COPIES_HELD, ROWS_AT_ONCE):
-            yield self._draw(ROWS_AT_ONCE, [SPLITS.index(split), start, 1])
-
-    def other(self, sources: Sequence[str]) -> Iterator[TagBatch]:
-        """The test split."""
-        if list(sources) != [COPYING]:
-            raise InputError(
-                f"{', '.join(sources)}: this model learned copying, which is made, not read; "
-                "evaluate it on copying"
-            )
-        return self.held_out("test")
-
-    def asked(self, inputs: Sequence[str]) -> Iterator[tuple[str, Any]]:
-        """Symbols with spaces between."""
-        yield from _texts(inputs, characters=False)
-
-    def baselines(self, batches: Sequence[TagBatch]) -> dict[str, list[Judged]]:
-        """Tell blanks until the answer is due, then any symbol."""
-        return {"memoryless": [tag_baselines.tell(b, _memoryless(b.tags)) for b in batches]}
-
-    @property
-    def digest(self) -> str:
-        """A hash of the pause."""
-        return hashlib.sha256(f"{COPYING} {self.pause}".encode()).hexdigest()
 
 
 class Read(Source):
@@ -303,7 +241,7 @@ class Read(Source):
         """Words with spaces between, characters if all words known are; or files of vectors."""
         if isinstance(self.inputs, Words):
             characters = all(len(word) == 1 for word in self.inputs.words)
-            yield from _texts(inputs, characters=characters)
+            yield from texts(inputs, characters=characters)
             return
         for name in inputs:
             columns = self.inputs.columns
@@ -369,17 +307,14 @@ def _by_length(sequences: Sequence[Tagged]) -> Iterator[list[Tagged]]:
         yield ordered[start : start + ROWS_AT_ONCE]
 
 
-def _texts(inputs: Sequence[str], *, characters: bool) -> Iterator[tuple[str, list[str]]]:
+def texts(inputs: Sequence[str], *, characters: bool) -> Iterator[tuple[str, list[str]]]:
+    """Give each text and its words: its characters, or what stands between spaces.
+
+    Raises:
+        InputError: If a text is empty.
+    """
     for place, text in enumerate(inputs, 1):
         words = list(text) if characters else text.split()
         if not words:
             raise InputError(f"text {place} to tag is empty")
         yield text, words
-
-
-def _memoryless(tags: np.ndarray) -> np.ndarray:
-    """Blanks until the answer is due, then any symbol (T + 20, B, 9)."""
-    p = np.zeros((*tags.shape, SYMBOLS + 1))
-    p[:-COPIED, :, SYMBOLS] = 1
-    p[-COPIED:, :, :SYMBOLS] = 1 / SYMBOLS
-    return p
