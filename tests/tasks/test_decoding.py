@@ -84,7 +84,7 @@ def _model(table):
 def test_a_wide_beam_finds_the_likeliest_sequence(table, length):
     table = torch.from_numpy(table)
     step, states = _model(table[1:])
-    found = beam_search(step, table[0], states, width=100, length=length)
+    (found,) = beam_search(step, table[:1], states, width=100, length=length)
 
     def score(ids):
         rows = table.log_softmax(-1)
@@ -97,10 +97,12 @@ def test_a_wide_beam_finds_the_likeliest_sequence(table, length):
 def test_a_beam_of_one_is_greedy_and_a_complete_sequence_ends():
     table = torch.tensor([[0.0, 2, 1], [5, 0, 0], [0, 0, 9.0]])
     step, states = _model(table)
-    assert beam_search(step, table[0], states, width=1, length=4) == [1, 0, 1, 0]
+    assert beam_search(step, table[:1], states, width=1, length=4) == [[1, 0, 1, 0]]
     table[0] = torch.tensor([0.0, 2, 6])
     first = torch.tensor([0.0, 2, -9])
-    found = beam_search(step, first, states, width=3, length=50, ended=lambda ids: ids[-1] == 2)
-    assert found == [1, 0, 2]
+    found = beam_search(
+        step, first[None], states, width=3, length=50, ended=lambda ids: ids[-1] == 2
+    )
+    assert found == [[1, 0, 2]]
     with pytest.raises(InputError, match="--beam must be at least 1"):
-        beam_search(step, table[0], states, width=0, length=4)
+        beam_search(step, table[:1], states, width=0, length=4)

@@ -96,6 +96,22 @@ def _predict(
     file: Annotated[
         Path | None, typer.Option(help="A file of inputs, one a line; '-' for standard input.")
     ] = None,
+    beam: Annotated[
+        int | None,
+        typer.Option(metavar="WIDTH", help="translate, caption: width of the search; 1 is greedy."),
+    ] = None,
+    length_penalty: Annotated[
+        float | None, typer.Option(help="Log probabilities are divided by length to this power.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Draw instead: 0 the likeliest, above 1 wilder.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw among the K likeliest only.")] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Draw among the likeliest that together hold this probability."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of what is drawn.")] = None,
     cell: OwnCell = None,
     json: console.Json = False,
 ) -> None:
@@ -105,7 +121,12 @@ def _predict(
     texts = list(_read_inputs(inputs or [], file))
     if not texts:
         raise InputError("nothing to predict: give texts, or --file with one text a line")
-    predictions = load(model, cell).predict(texts)
+    chosen = {
+        **{"beam": beam, "length_penalty": length_penalty, "temperature": temperature},
+        **{"top_k": top_k, "top_p": top_p, "seed": seed},
+    }
+    options = {name: value for name, value in chosen.items() if value is not None}
+    predictions = load(model, cell).predict(texts, **options)
     if json:
         console.print_json({"predictions": list(predictions)})
         return
@@ -168,13 +189,14 @@ def _evaluate(
 
 
 def _readable_parts(found: dict[str, Any]) -> Iterator[Table | str]:
-    """Give the figures beside the baselines', then the counts, then what is known of each class."""
+    """Give the figures beside the baselines', then counts and words, then what is known of each class."""
     baselines = found.pop("baselines", {})
     tables = {name: value for name, value in found.items() if isinstance(value, Mapping)}
     counts = {name: value for name, value in found.items() if isinstance(value, int)}
     figures = {name: value for name, value in found.items() if isinstance(value, float)}
     yield console.comparison({"this model": figures, **baselines}, bold="this model")
     yield from (f"{console.words(name)}: {value:,}" for name, value in counts.items())
+    yield from (f"{console.words(name)}: {v}" for name, v in found.items() if isinstance(v, str))
     for name, rows in tables.items():
         yield f"\n{console.words(name)}"
         yield console.comparison(rows)

@@ -12,7 +12,7 @@ from unrolled.cells import fingerprint, resolve
 from unrolled.checkpoint.directory import MODEL, ModelDirectory
 from unrolled.checkpoint.weights import load_weights
 from unrolled.errors import InputError
-from unrolled.settings import Settings
+from unrolled.settings import Settings, flag
 from unrolled.tasks.task import Task, task_class
 
 
@@ -44,9 +44,23 @@ class Trained:
         """
         return self._writer("beam")(self.model, prompt, **options)
 
-    def predict(self, inputs: str | Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Give one object an input, as the task's ``predict`` does."""
-        return self.task.predict(self.model, _several(inputs))
+    def predict(
+        self,
+        inputs: str | Sequence[str],
+        **options: Any,  # noqa: ANN401 - the task's own
+    ) -> Iterator[dict[str, Any]]:
+        """Give one object an input, as the task's ``predict`` does.
+
+        Raises:
+            InputError: If the task refuses an input or an option, or has no options and some are given.
+        """
+        if options and not self.task.chooses:
+            raise InputError(
+                f"a {self.task.name} model writes no texts that could be searched for or drawn; leave out "
+                + ", ".join(flag(name) for name in options)
+            )
+        predict: Any = self.task.predict
+        return predict(self.model, _several(inputs), **options)
 
     def evaluate(self, sources: str | Sequence[str]) -> dict[str, Any]:
         """Judge the model and the baselines on other data, as the task's ``evaluate`` does."""

@@ -38,7 +38,7 @@ BUILTINS = {
     ),
     "digits": Builtin(
         what="1,797 handwritten digits of 8 x 8 pixels, from scikit-learn",
-        task="classify, reconstruct",
+        task="classify, reconstruct, caption",
         licence="BSD-3-Clause (scikit-learn), CC BY 4.0 (the digits)",
         page="https://archive.ics.uci.edu/dataset/80",
     ),
@@ -72,6 +72,12 @@ BUILTINS = {
         task="translate",
         licence="Python Software Foundation License 2",
         page="https://docs.python.org/3/license.html",
+    ),
+    "neighbours": Builtin(
+        what="Canvases of two of scikit-learn's digits, and which is left of or above the other",
+        task="caption",
+        licence="BSD-3-Clause (scikit-learn), CC BY 4.0 (the digits)",
+        page="https://archive.ics.uci.edu/dataset/80",
     ),
     "adding": Builtin(
         what="The adding problem: the sum of the two numbers that are marked in a sequence",

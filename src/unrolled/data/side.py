@@ -54,7 +54,7 @@ class Side:
 
 
 def padded(texts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Lay ids side by side: (T, B), zero past a row's end, at least one step, and lengths (B,); both int64."""
+    """Lay ids side by side: (T, B), zero past a row's end, with a step at least, and lengths (B,); int64."""
     lengths = np.array([len(ids) for ids in texts], np.int64)
     laid = np.zeros((max(1, lengths.max()), len(texts)), np.int64)
     for row, ids in enumerate(texts):

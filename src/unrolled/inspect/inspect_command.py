@@ -15,12 +15,13 @@ def inspect_(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help="What it is looked at with.")],
     what: Annotated[
-        Literal["filters", "ngrams"],
+        Literal["filters", "ngrams", "attention"],
         typer.Argument(
             metavar="WHAT",
             help="filters: of a model of pictures its filters, activation maps, what excites its "
             "units, and which of them are dead, saturated or duplicates; ngrams: of a text cnn the "
-            "n-grams that drive its filters and its decisions.",
+            "n-grams that drive its filters and its decisions; attention: of what translates or captions "
+            "what it looked at for each symbol it wrote.",
         ),
     ] = "filters",
     out: Annotated[
@@ -46,6 +47,9 @@ def inspect_(
     if what == "ngrams":
         _ngrams(load(model, cell), data, out or model / what, pictures, json=json)
         return
+    if what == "attention":
+        _attention(load(model, cell), data, out or model / what, pictures, json=json)
+        return
     from unrolled.inspect.filters import filters
     from unrolled.inspect.picture_net import picture_net
 
@@ -68,3 +72,18 @@ def _ngrams(trained: "Trained", data: str, out: Path, count: int, *, json: bool)
     else:
         console.results().print(found)
         console.results().print(f"\npage  {page}", soft_wrap=True)
+
+
+def _attention(trained: "Trained", data: str, out: Path, count: int, *, json: bool) -> None:
+    from unrolled.inspect.attention import attention, write
+
+    found = attention(trained, data, count)
+    paths = write(found, out)
+    if json:
+        rows = zip(found, paths, strict=True)
+        console.print_json({"texts": [{**one.to_dict(), "picture": str(p)} for one, p in rows]})
+        return
+    for one, path in zip(found, paths, strict=True):
+        seen = (f"{symbol.strip()} <- {at.strip()} {weight:.2f}" for symbol, at, weight in one.most)
+        console.results().print(", ".join(seen), soft_wrap=True)
+        console.results().print(f"picture  {path}\n", soft_wrap=True)

@@ -3,13 +3,18 @@
 V is the number of symbols, W the width of a beam.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unrolled.engine.check import PAST
 from unrolled.engine.randomness import generator
 from unrolled.errors import InputError
 
@@ -83,7 +88,24 @@ class Sampler:
 
 States = dict[str, Tensor]
 Step = Callable[[Tensor, States], tuple[Tensor, States]]
-"""ids (W,), states name -> (any, W, width) -> logits (W, V), new states."""
+"""ids (N,), states name -> (any, N, width) -> logits (N, V), new states."""
+Ended = Callable[[Sequence[int]], bool]
+"""Whether a sequence is complete."""
+
+
+class Beam(NamedTuple):
+    """A sequence that is being searched for."""
+
+    row: int
+    ids: list[int]
+    score: float
+    """Its log probability."""
+    parent: int
+    """The place, among those one symbol shorter, of what it goes on from."""
+
+
+def _never(ids: Sequence[int]) -> bool:
+    return False
 
 
 def beam_search(
@@ -93,41 +115,88 @@ def beam_search(
     *,
     width: int,
     length: int,
-    ended: Callable[[Sequence[int]], bool] = lambda ids: False,
-) -> list[int]:
-    """Find a likely continuation: of all, keep the `width` likeliest at every step.
+    ended: Ended = _never,
+    penalty: float = 1.0,
+) -> list[list[int]]:
+    """Find a likely continuation of each of B rows: of all, keep the `width` likeliest at every step.
+
+    A row is done when `width` sequences of it are complete.
 
     Args:
         step: The model.
-        logits: Logits (V,) of the first symbol.
-        states: States they came with, one row: name -> (any, 1, width).
+        logits: Logits (B, V) of the first symbols.
+        states: States they came with: name -> (any, B, width).
         width: W.
         length: Most symbols to choose.
         ended: Whether a sequence is complete.
+        penalty: Sequences are compared by log probability / length^penalty: at 1 a short one does not win
+            by being short, at 0 the likeliest wins (Wu et al. 2016, section 7, with length for their lp).
 
     Returns:
-        The ids of the sequence with the highest log probability a symbol, so that a short
-        complete sequence does not win by being short.
+        The ids of each row's best sequence; of two alike the one whose ids are larger.
     """
     if width < 1:
         raise InputError(f"--beam must be at least 1, not {width}")
-    complete: list[tuple[float, list[int]]] = []
-    score, best = logits.double().log_softmax(-1).topk(min(width, int(logits.isfinite().sum())))
-    beams = [[int(i)] for i in best]
-    parents = torch.zeros(len(beams), dtype=torch.long)
-    for _ in range(length):
-        running = [k for k, ids in enumerate(beams) if not ended(ids)]
-        complete += [
-            (float(score[k]) / len(ids), ids) for k, ids in enumerate(beams) if k not in running
-        ]
-        if not running or len(beams[0]) >= length:
-            complete += [(float(score[k]) / len(beams[k]), beams[k]) for k in running]
+    complete: list[list[tuple[float, list[int]]]] = [[] for _ in logits]
+    beams = [Beam(row, [], 0.0, row) for row in range(len(logits))]
+    for n in range(1, length + 1):
+        running = []
+        for beam in _longer(beams, logits, width):
+            if n == length or ended(beam.ids):
+                complete[beam.row].append((beam.score / n**penalty, beam.ids))
+            else:
+                running.append(beam)
+        beams = [beam for beam in running if len(complete[beam.row]) < width]
+        if not beams:
             break
-        states = {name: state[:, parents[running]] for name, state in states.items()}
-        beams = [beams[k] for k in running]
-        logits, states = step(torch.tensor([ids[-1] for ids in beams]), states)
-        total = score[running, None].to(logits.device) + logits.double().log_softmax(-1)
-        score, flat = total.flatten().topk(min(width, int(total.isfinite().sum())))
-        parents, last = flat // logits.shape[-1], flat % logits.shape[-1]
-        beams = [[*beams[p], i] for p, i in zip(parents.tolist(), last.tolist(), strict=True)]
-    return max(complete)[1] if complete else []
+        last = torch.tensor([beam.ids[-1] for beam in beams])
+        logits, states = step(last, rows_of(states, [beam.parent for beam in beams]))
+    return [max(found)[1] if found else [] for found in complete]
+
+
+def _longer(beams: Sequence[Beam], logits: Tensor, width: int) -> Iterator[Beam]:
+    """Give the `width` likeliest sequences of each row that are one symbol longer, the best first."""
+    told = logits.detach().double().log_softmax(-1)
+    values, symbols = (best.tolist() for best in told.topk(min(width, told.shape[-1])))
+    for _, group in groupby(range(len(beams)), key=lambda place: beams[place].row):
+        found = [
+            (beams[place].score + value, place, symbol)
+            for place in group
+            for value, symbol in zip(values[place], symbols[place], strict=True)
+            if value > -math.inf
+        ]
+        for score, place, symbol in nlargest(width, found, key=lambda one: one[0]):
+            yield Beam(beams[place].row, [*beams[place].ids, symbol], score, place)
+
+
+def sample_sequences(
+    step: Step,
+    logits: Tensor,
+    states: States,
+    samplers: Sequence[Sampler],
+    *,
+    length: int,
+    ended: Ended = _never,
+) -> list[list[int]]:
+    """Draw a continuation of each of B rows, which have a sampler each; else as :func:`beam_search`."""
+    written: list[list[int]] = [[] for _ in samplers]
+    running = list(range(len(samplers)))
+    for n in range(1, length + 1):
+        for place, row in enumerate(running):
+            written[row].append(samplers[row].draw(logits[place]))
+        kept = [place for place, row in enumerate(running) if not ended(written[row])]
+        running = [running[place] for place in kept]
+        if not running or n == length:
+            break
+        last = torch.tensor([written[row][-1] for row in running])
+        logits, states = step(last, rows_of(states, kept))
+    return written
+
+
+def rows_of(states: States, rows: Sequence[int]) -> States:
+    """Give some rows of states, which lie along dimension 1; of a state's past along dimension 2."""
+    places = torch.tensor(rows)
+    return {
+        name: state.index_select(2 if name.endswith(PAST) else 1, places.to(state.device))
+        for name, state in states.items()
+    }

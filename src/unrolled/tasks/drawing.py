@@ -1,7 +1,7 @@
 """Pictures and codes drawn as PNG."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,6 +54,44 @@ def scatter(codes: np.ndarray, labels: np.ndarray | None) -> bytes:
     panel.set_title("codes", color=INK)
     panel.spines[["top", "right"]].set_visible(False)
     return encode(figure)
+
+
+def alignments(rows: Sequence[tuple[Sequence[str], Sequence[str], np.ndarray]]) -> bytes:
+    """Draw what was looked at, weights (S, T): symbols read from left to right, written from top down."""
+    sides = [max(2.0, 0.22 * len(written) + 0.9) for _, written, _ in rows]
+    widest = max(len(read) for read, _, _ in rows)
+    figure = make_figure((max(4.0, 0.24 * widest + 1.8), sum(sides)))
+    panels = figure.subplots(len(rows), 1, squeeze=False, height_ratios=sides)[:, 0]
+    for panel, (read, written, weights) in zip(panels, rows, strict=True):
+        panel.imshow(weights, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        panel.set_xticks(range(len(read)), map(_label, read), rotation=90, color=INK)
+        panel.set_yticks(range(len(written)), map(_label, written), color=INK)
+        panel.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
+        panel.set_anchor("W")
+    return encode(figure)
+
+
+def maps(rows: Sequence[tuple[np.ndarray, Sequence[str], np.ndarray]]) -> bytes:
+    """Draw pictures (C, H, W) from 0 to 1, and where each was looked at for each symbol, (S, h, w)."""
+    widest = 1 + max(len(symbols) for _, symbols, _ in rows)
+    figure = make_figure((1.1 * widest, 1.4 * len(rows)))
+    panels = figure.subplots(len(rows), widest, squeeze=False)
+    for line, (picture, symbols, weights) in zip(panels, rows, strict=True):
+        extent = (0, picture.shape[2], picture.shape[1], 0)
+        for panel, symbol, seen in zip(line, ("", *symbols), (None, *weights), strict=False):
+            panel.imshow(side_by_side(picture[None]), cmap="gray_r", vmin=0, vmax=1, extent=extent)
+            if seen is not None:
+                panel.imshow(seen, cmap="Reds", alpha=0.6, extent=extent, interpolation="bilinear")
+                panel.set_title(_label(symbol), color=INK, fontsize=9)
+        for panel in line:
+            panel.axis("off")
+    return encode(figure)
+
+
+def _label(symbol: str) -> str:
+    """Write a symbol where matplotlib would read a formula or nothing."""
+    shown = symbol if len(symbol) == 1 else symbol.strip()
+    return (shown.replace(" ", "␣") or "␣").replace("$", r"\$")
 
 
 def make_figure(size: tuple[float, float]) -> "Figure":

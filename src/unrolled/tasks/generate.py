@@ -377,7 +377,9 @@ class Generate(Task):
             return bool(stop) and stop in self.vocabulary.decode(ids)
 
         logits, states = self._listen(model, ids)
-        chosen = beam_search(step, logits, states, width=width, length=length, ended=ended)
+        (chosen,) = beam_search(
+            step, logits[None], states, width=width, length=length, ended=ended
+        )
         text = self.vocabulary.decode(chosen)
         return text[: text.index(stop)] if stop and stop in text else text
 

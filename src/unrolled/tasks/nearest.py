@@ -37,7 +37,7 @@ class NearestText:
             kind: dict[str, Any] = {"token_pattern": r"\w+|[^\w\s]", "ngram_range": (1, 2)}
             if self.characters:
                 kind = {"analyzer": "char", "ngram_range": (1, 3)}
-            vectorizer = TfidfVectorizer(sublinear_tf=True, dtype=np.float32, **kind)
+            vectorizer = TfidfVectorizer(sublinear_tf=True, **kind)
             self._fitted = vectorizer, vectorizer.fit_transform(self.sources).T.tocsr()
         vectorizer, known = self._fitted
         found = []

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
+LONGEST_NGRAM = 4
 References = Sequence[Sequence[str]]
 """Of each text, all that would be right."""
 
@@ -47,9 +48,11 @@ def signature(references: References) -> str:
 
 
 def _judged(texts: Sequence[str], references: References) -> "tuple[float, BLEU]":
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
-    metric = BLEU()
+    # Texts of a word or three have no four words in a row, and would all score 0.
+    short = all(len(right.split()) < LONGEST_NGRAM for rights in references for right in rights)
+    metric = BLEU(max_ngram_order=LONGEST_NGRAM, effective_order=short)
     streams: Any = [list(stream) for stream in zip_longest(*references)]
     return metric.corpus_score(texts, streams).score, metric
 

@@ -59,10 +59,15 @@ class Task(ABC):
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Table -> field -> value, for the settings nobody gave."""
 
-    note: str = ""
-    """What must be said beside the figures, as how one of them is computed."""
+    chooses: ClassVar[bool] = False
+    """Whether :meth:`predict` takes options, by which what it writes is searched for or drawn."""
 
     settings: Settings
+
+    @property
+    def note(self) -> str:
+        """What must be said beside the figures, as how one of them is computed."""
+        return ""
 
     @classmethod
     def defaults_for(cls, settings: Settings) -> Mapping[str, Mapping[str, Any]]:
@@ -192,6 +197,7 @@ TASKS: dict[str, str] = {
     "classify": "unrolled.tasks.classify:Classify",
     "tag": "unrolled.tasks.tag:Tag",
     "translate": "unrolled.tasks.translate:Translate",
+    "caption": "unrolled.tasks.caption:Caption",
     "forecast": "unrolled.tasks.forecast:Forecast",
     "reconstruct": "unrolled.tasks.reconstruct:Reconstruct",
     "few-labels": "unrolled.tasks.few_labels:FewLabels",

@@ -26,7 +26,7 @@ from unrolled.tasks.examples import Found
 from unrolled.tasks.nearest import NearestText
 from unrolled.tasks.splitting import split_rows
 from unrolled.tasks.task import Artefacts, Criterion, Split
-from unrolled.tasks.writing import ROWS_AT_ONCE, Manner, Rows, Writer, check_settings
+from unrolled.tasks.writing import ROWS_AT_ONCE, Items, Manner, Rows, Writer, check_settings
 
 _log = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ DRAWN = 4
 class Translate(Writer):
     """Write the target of each source.
 
-    Pairs are shuffled by the seed and then split, such that pairs with the same source (of ``noisy``, the same
-    target) are in one split; `validation` and `test` name data of their own for these splits.
+    Pairs are shuffled by the seed and then split, such that pairs with the same source (of ``noisy``, the
+    same target) are in one split; `validation` and `test` name data of their own for these splits.
     """
 
     name = "translate"
@@ -161,19 +161,19 @@ class Translate(Writer):
             digest.update(json.dumps([split, rows.items, rows.references]).encode())
         return digest.hexdigest()
 
-    def laid(self, inputs: Any) -> tuple[np.ndarray, ...]:  # noqa: ANN401
+    def laid(self, inputs: Items) -> tuple[np.ndarray, ...]:
         """Pad sources to ids (T, B), and give their lengths (B,)."""
         return padded(inputs)
 
-    def lengths(self, inputs: Any) -> np.ndarray:  # noqa: ANN401
+    def lengths(self, inputs: Items) -> np.ndarray:
         """Count the symbols of each source."""
         return np.array([len(ids) for ids in inputs], np.int64)
 
-    def guesses(self, items: Any) -> dict[str, list[str]]:  # noqa: ANN401
+    def guesses(self, items: Items) -> dict[str, list[str]]:
         """Give the source itself, and the target of the training pair whose source is most like it."""
         return {"copy": list(items), "nearest": self.nearest.write(items)}
 
-    def shown(self, item: Any) -> str:  # noqa: ANN401
+    def shown(self, item: Items) -> str:
         """Give the source."""
         return str(item)
 
@@ -220,9 +220,9 @@ class Translate(Writer):
         return logits if self.settings.decoder.copy_unknown else super().allowed(logits)
 
     def finished(
-        self, model: nn.Module, items: Any, inputs: Any, ids: list[list[int]]
-    ) -> list[str]:  # noqa: ANN401
-        """Give the texts of what was written; with ``copy_unknown``, unknown words are those looked at most."""
+        self, model: nn.Module, items: Items, inputs: Items, ids: list[list[int]]
+    ) -> list[str]:
+        """Give the texts of what was written, with the words most looked at for unknown ones."""
         unknown = self.wrote.vocabulary.unknown
         texts = super().finished(model, items, inputs, ids)
         for row, one in enumerate(ids):

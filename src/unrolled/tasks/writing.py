@@ -32,15 +32,17 @@ ROWS_AT_ONCE = 128
 VALIDATION_LIMIT = 1000
 """Rows of the validation split that are written at each evaluation."""
 SHOWN = 5
+Items = Any
+"""What is read, as a person sees it or as the model does: a list, or an array of rows."""
 
 
 @dataclass(frozen=True)
 class Rows:
     """What is read, and what may be written of it."""
 
-    items: Any
+    items: Items
     """As a person sees them: texts, or pictures (n, C, H, W)."""
-    inputs: Any
+    inputs: Items
     """What the model reads of each."""
     references: References
     """Of each, all that would be right."""
@@ -93,6 +95,7 @@ class Manner:
 class Writer(Task):
     """A task whose model, an :class:`EncoderDecoder`, reads something and writes a text about it."""
 
+    chooses = True
     wrote: Side
     """What is written, as symbols."""
     longest: int
@@ -104,24 +107,24 @@ class Writer(Task):
     # ------------------------------------------------------------ what a task of this kind says itself
 
     @abstractmethod
-    def laid(self, inputs: Any) -> tuple[np.ndarray, ...]:  # noqa: ANN401
+    def laid(self, inputs: Items) -> tuple[np.ndarray, ...]:
         """Lay inputs side by side, as the encoder takes them."""
 
     @abstractmethod
-    def lengths(self, inputs: Any) -> np.ndarray:  # noqa: ANN401
+    def lengths(self, inputs: Items) -> np.ndarray:
         """Give the steps of each input, (n,); those of like length are best read together."""
 
     @abstractmethod
-    def guesses(self, items: Any) -> dict[str, list[str]]:  # noqa: ANN401
+    def guesses(self, items: Items) -> dict[str, list[str]]:
         """Name of a simple method -> what it writes about each item."""
 
     @abstractmethod
-    def shown(self, item: Any) -> str:  # noqa: ANN401
+    def shown(self, item: Items) -> str:
         """Show what is read to a person."""
 
     def finished(
-        self, model: nn.Module, items: Any, inputs: Any, ids: list[list[int]]
-    ) -> list[str]:  # noqa: ANN401
+        self, model: nn.Module, items: Items, inputs: Items, ids: list[list[int]]
+    ) -> list[str]:
         """Give the texts of what was written about items."""
         return [self.wrote.text(self.open(one)) for one in ids]
 
@@ -166,7 +169,7 @@ class Writer(Task):
         return math.log(self.end + 1)
 
     def batch(self, step: int, rows: slice) -> Batch:
-        """Rows of batch number `step`: the training pairs, shuffled anew in every epoch, like lengths together."""
+        """Rows of batch number `step`: training pairs of like length, shuffled anew in every epoch."""
         training, settings = self.rows("training"), self.settings.training
         size = settings.batch_size
 
@@ -186,11 +189,14 @@ class Writer(Task):
 
     @property
     def _lengths(self) -> bytes:
-        """Of each training pair what it is sorted by: first by what is written, then by what is read."""
+        """Of each training pair what it is sorted by: what is written, then what is read, if that has steps.
+
+        Captions are few and alike: batches of one length would each teach that length.
+        """
         if not hasattr(self, "_sorted_by"):
             training = self.rows("training")
             read = np.minimum(self.lengths(training.inputs), 9999)
-            found = [10_000 * len(ids) + read[place] for place, ids in training.pairs]
+            found = [read[i] and 10_000 * len(ids) + read[i] for i, ids in training.pairs]
             self._sorted_by = np.array(found, np.int64).tobytes()
         return self._sorted_by
 
@@ -275,7 +281,7 @@ class Writer(Task):
     @property
     def note(self) -> str:
         """How BLEU is computed."""
-        return f"BLEU: {signature([['']])}"
+        return f"BLEU: {signature(self.rows('training').references[:100])}"
 
     def judged(self, model: nn.Module, rows: Rows) -> dict[str, Any]:
         """Judge the model on other data, and the baselines beside it, as ``evaluate`` gives it."""
@@ -310,7 +316,7 @@ class Writer(Task):
         top_p: float | None = None,
         seed: int = 0,
     ) -> Manner:
-        """Say how to write: by beam search as the settings have it, or drawn where a manner of drawing is given.
+        """Say how to write: by beam search, as the settings have it, or drawn if it is said how.
 
         Raises:
             InputError: If a value is out of range, or both are asked for.
@@ -330,11 +336,11 @@ class Writer(Task):
         drawn: Any = Drawing(**drawing) if drawing else None
         return Manner(own.beam, own.length_penalty, drawn, seed)
 
-    def written(self, model: nn.Module, items: Any, inputs: Any, manner: Manner) -> list[str]:  # noqa: ANN401
+    def written(self, model: nn.Module, items: Items, inputs: Items, manner: Manner) -> list[str]:
         """Write a text about each item."""
         return self.finished(model, items, inputs, self.found(model, inputs, manner))
 
-    def found(self, model: nn.Module, inputs: Any, manner: Manner) -> list[list[int]]:  # noqa: ANN401
+    def found(self, model: nn.Module, inputs: Items, manner: Manner) -> list[list[int]]:
         """Write ids about each of the inputs; those of like length are read side by side."""
         ids: list[list[int]] = [[]] * len(inputs)
         for rows, states in self._reading(model, inputs):
@@ -343,7 +349,7 @@ class Writer(Task):
         return ids
 
     @torch.no_grad()
-    def _reading(self, model: nn.Module, inputs: Any) -> Iterator[tuple[np.ndarray, States]]:  # noqa: ANN401
+    def _reading(self, model: nn.Module, inputs: Items) -> Iterator[tuple[np.ndarray, States]]:
         """Read inputs, those of like length side by side; give their places and the states."""
         assert isinstance(model, EncoderDecoder)
         device = next(model.parameters()).device
@@ -383,10 +389,10 @@ class Writer(Task):
     def looked(
         self,
         model: nn.Module,
-        inputs: Any,  # noqa: ANN401
+        inputs: Items,
         texts: Sequence[Sequence[int]],
     ) -> list[np.ndarray] | None:
-        """Give what attention saw while each text was written, (symbols and end, steps); ``None`` without it."""
+        """Give what attention saw for each symbol of texts and their ends, (S, T); ``None`` without it."""
         assert isinstance(model, EncoderDecoder)
         device = next(model.parameters()).device
         written = [np.array(self.open(ids), int) for ids in texts]
@@ -396,11 +402,11 @@ class Writer(Task):
         if weights is None:
             return None
         seen = weights.transpose(0, 1).cpu().numpy()  # (B, S, T)
-        steps = self.lengths(inputs)
+        steps = [n or None for n in self.lengths(inputs)]
         return [one[: len(ids) + 1, :n] for one, ids, n in zip(seen, written, steps, strict=True)]
 
 
-def picked(values: Any, rows: Sequence[int] | np.ndarray) -> Any:  # noqa: ANN401 - texts or arrays
+def picked(values: Items, rows: Sequence[int] | np.ndarray) -> Items:
     """Give some of a list or of an array's rows."""
     return [values[i] for i in rows] if isinstance(values, list) else values[np.asarray(rows, int)]
 

@@ -96,6 +96,8 @@ def _results(task: Task, metrics: Mapping[str, Any]) -> str:
             for name, row in rows.items()
         ),
     ]
+    if note := metrics.get("note"):
+        lines.append(f"\n{note}")
     if target := metrics.get("target"):
         said = "reached" if target["reached"] else "not reached"
         lines.append(

@@ -31,6 +31,8 @@ def summary(start: Start, end: End, sample: str) -> Iterator[RenderableType]:
     yield f"\nOn the {held_out} split, which training never saw:" if held_out else "\nIn training:"
     rows = {"this model": metrics[held_out or "training"], **metrics.get("baselines", {})}
     yield console.comparison(rows, bold="this model")
+    if note := metrics.get("note"):
+        yield f"\n{note}"
     if target := metrics.get("target"):
         verdict = "reached" if target["reached"] else "not reached"
         yield (
