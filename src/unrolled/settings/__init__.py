@@ -16,6 +16,7 @@ from pydantic import ValidationError, model_validator
 from unrolled.errors import InputError
 from unrolled.settings.data import DataSettings, PictureSettings
 from unrolled.settings.decoder import DecoderSettings
+from unrolled.settings.embed import EmbedSettings
 from unrolled.settings.forecast import ForecastSettings
 from unrolled.settings.model import AutoencoderSettings, ClassifierSettings, ModelSettings
 from unrolled.settings.tagger import TaggerSettings
@@ -29,6 +30,7 @@ __all__ = [
     "ClassifierSettings",
     "DataSettings",
     "DecoderSettings",
+    "EmbedSettings",
     "ForecastSettings",
     "Group",
     "ModelSettings",
@@ -65,6 +67,7 @@ class Settings(Group):
     classifier: ClassifierSettings = ClassifierSettings()
     decoder: DecoderSettings = DecoderSettings()
     forecast: ForecastSettings = ForecastSettings()
+    embed: EmbedSettings = EmbedSettings()
     tagger: TaggerSettings = TaggerSettings()
     target: Target | None = None
 
@@ -168,6 +171,7 @@ GROUPS: dict[str, type[Group]] = {
     "classifier": ClassifierSettings,
     "decoder": DecoderSettings,
     "forecast": ForecastSettings,
+    "embed": EmbedSettings,
     "tagger": TaggerSettings,
 }
 

@@ -216,7 +216,7 @@ class Classify(Task):
         size = self.settings.training.batch_size
         training = self.rows("training")
         chosen = in_batch(len(training), size, step, rows, self._order)
-        inputs = self.kind.batch(_pick(training.inputs, chosen), (step, rows.start or 0))
+        inputs = self.kind.batch(pick(training.inputs, chosen), (step, rows.start or 0))
         return Batch(inputs, training.labels[chosen])
 
     def _order(self, epoch: int) -> np.ndarray:
@@ -283,11 +283,11 @@ class Classify(Task):
     def _logits(self, model: nn.Module, inputs: Any) -> np.ndarray:  # noqa: ANN401
         """Score encoded examples (n, C), those of like length side by side."""
         device = next(model.parameters()).device
-        logits = np.empty((len(inputs), len(self.labels)))
+        logits = np.empty((len(inputs), self.kind.classes))
         by_length = np.argsort(self.kind.lengths(inputs), kind="stable")
         for start in range(0, len(inputs), ROWS_AT_ONCE):
             rows = by_length[start : start + ROWS_AT_ONCE]
-            batch = self.kind.batch(_pick(inputs, rows), None)
+            batch = self.kind.batch(pick(inputs, rows), None)
             logits[rows] = model(*tensors(batch, device)).double().cpu().numpy()
         return logits
 
@@ -304,13 +304,13 @@ class Classify(Task):
         rows = self.rows("validation" if self.settings.data.validates else "training")
         random = np.random.default_rng([self.settings.training.seed, 6])
         chosen = random.permutation(len(rows))[: self.kind.shown]
-        predicted = self._logits(model, _pick(rows.inputs, chosen)).argmax(axis=1)
+        predicted = self._logits(model, pick(rows.inputs, chosen)).argmax(axis=1)
         verdicts = [
             f"{self.labels[label]} ({'right' if label == truth else f'wrong: {self.labels[truth]}'})"
             for label, truth in zip(predicted, rows.labels[chosen], strict=True)
         ]
         told = f"{self.kind.told}\n" if self.kind.told and step == 0 else ""
-        return told + self.kind.drawn(_pick(rows.items, chosen), verdicts)
+        return told + self.kind.drawn(pick(rows.items, chosen), verdicts)
 
     def drawings(self, model: nn.Module) -> dict[str, bytes]:
         """Draw what held-out examples are taken for, and whether probabilities hold."""
@@ -377,5 +377,6 @@ def _probabilities(model: nn.Module, logits: np.ndarray) -> np.ndarray:
     return (torch.from_numpy(logits) / temperature.cpu()).softmax(-1).numpy()
 
 
-def _pick(values: Any, rows: Iterable[int] | np.ndarray) -> Any:  # noqa: ANN401 - texts or arrays
+def pick(values: Any, rows: Iterable[int] | np.ndarray) -> Any:  # noqa: ANN401 - texts or arrays
+    """Give some of a list, or of an array's rows."""
     return [values[i] for i in rows] if isinstance(values, list) else values[rows]

@@ -199,6 +199,7 @@ TASKS: dict[str, str] = {
     "translate": "unrolled.tasks.translate:Translate",
     "caption": "unrolled.tasks.caption:Caption",
     "forecast": "unrolled.tasks.forecast:Forecast",
+    "embed": "unrolled.tasks.embed:Embed",
     "reconstruct": "unrolled.tasks.reconstruct:Reconstruct",
     "few-labels": "unrolled.tasks.few_labels:FewLabels",
 }
