@@ -92,6 +92,12 @@ def test_sound_and_its_label_track(tmp_path):
     np.testing.assert_array_equal(asked.sequences[0].steps, one.steps)
 
 
+def test_sound_where_columns_are_known(tmp_path):
+    sound(tmp_path / "a.wav")
+    with pytest.raises(InputError, match=r"a\.wav is sound; the model reads u, v"):
+        read_stepwise([str(tmp_path / "a.wav")], DataSettings(), columns=["u", "v"], told=False)
+
+
 @pytest.mark.parametrize(
     ("track", "words"),
     [

@@ -87,7 +87,12 @@ def read_stepwise(
             (the sentence says in which row and column), or there are no rows.
     """
     if any(_suffix(source) == ".wav" or _sounds(source) for source in sources):
-        return _read_sound(sources, told=told)
+        heard = _read_sound(sources, told=told)
+        if columns and list(columns) != heard.columns:
+            raise InputError(
+                f"{', '.join(sources)} is sound; the model reads {', '.join(columns)[:200]}"
+            )
+        return heard
     columns, targets = columns or data.columns, targets or data.targets
     found: list[tuple[np.ndarray, list[_Row], str]] = []
     places: list[int] = []

@@ -7,6 +7,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -199,12 +200,15 @@ class Read(Source):
         """Sequences to train on."""
         return len(self._part("training"))
 
+    @cached_property
+    def _lengths(self) -> bytes:
+        """Steps of each training sequence, as something that can be a key."""
+        return np.array([len(one) for one in self._part("training")], np.int64).tobytes()
+
     def batch(self, step: int, rows: slice) -> TagBatch:
         """Sequences shuffled anew in every epoch, those of like length mostly together."""
         part, training = self._part("training"), self.settings.training
         size, seed = training.batch_size, training.seed
-        if not hasattr(self, "_lengths"):
-            self._lengths = np.array([len(one) for one in part], np.int64).tobytes()
 
         def order(epoch: int) -> np.ndarray:
             return shuffled(len(part), seed, epoch, size, self._lengths)
@@ -217,10 +221,6 @@ class Read(Source):
     def held_out(self, split: Split) -> Iterator[TagBatch]:
         """All of a split, sequences of like length side by side."""
         return map(self.of, _by_length(self._part(split)))
-
-    def shown(self, split: Split, count: int) -> list[Tagged]:
-        """The first few sequences of a split."""
-        return self._part(split)[:count]
 
     def other(self, sources: Sequence[str]) -> Iterator[TagBatch]:
         """Sequences of other files."""
@@ -256,6 +256,10 @@ class Read(Source):
     @property
     def digest(self) -> str:
         """A hash of the sequences and how they are split."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         digest = hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode())
         for split, sequences in (self._splits or {}).items():
             digest.update(split.encode())
