@@ -110,7 +110,7 @@ def test_bad_long_tables(text, sentence):
 
 @pytest.mark.parametrize(
     ("how", "expected"),
-    [("interpolate", [2, 2, 4, 6, 8, 8]), ("previous", [2, 2, 2, 2, 8, 8])],
+    [("interpolate", [2, 2, 4, 6, 8, 8]), ("forward", [2, 2, 2, 2, 8, 8])],
 )
 def test_missing_values(how, expected):
     values = np.array([[np.nan, 2, np.nan, np.nan, 8, np.nan], [1] * 6], np.float32).T
@@ -124,11 +124,11 @@ def test_missing_values_stop_by_themselves():
     with pytest.raises(
         InputError, match="x: the value of step 2 in channel 2 is missing; --missing"
     ):
-        filled(values, "stop", "x")
+        filled(values, "error", "x")
     with pytest.raises(InputError, match="x: channel 2 has no value at all"):
-        filled(values[1:], "previous", "x")
+        filled(values[1:], "forward", "x")
     with pytest.raises(InputError, match="empty sequence"):
-        filled(values[:0], "stop", "x")
+        filled(values[:0], "error", "x")
 
 
 # ---------------------------------------------------------------- files and folders
@@ -137,7 +137,7 @@ def test_missing_values_stop_by_themselves():
 def test_a_file_of_signals(tmp_path):
     path = write(tmp_path / "x.ts.gz", gzip.compress(TS.encode(), mtime=0))
     assert is_signals([path])
-    found = read(path, missing="previous")
+    found = read(path, missing="forward")
     assert found.labels == ["up", "down"]
     assert found.items[1].tolist() == [[7, 8], [7, 9]]
     with pytest.raises(InputError, match=r"x\.ts\.gz:11: the value of step 2 in channel 1"):
