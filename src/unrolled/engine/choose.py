@@ -20,6 +20,7 @@ from unrolled.engine.packing import alike, pack
 from unrolled.engine.programs import compiled
 from unrolled.engine.reference import Outputs
 from unrolled.engine.scan import LinearCell, run_linear
+from unrolled.engine.tangent import in_dual_level, run_dual
 from unrolled.errors import InputError, RunError
 
 OTHER_DTYPE = "its parameters are of another dtype than the input"
@@ -140,7 +141,10 @@ def _native(
     short = x.dtype == torch.bfloat16
     casts = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
     plan = compiled(cell, widths, torch.float32 if short else x.dtype, keep)
-    ahead = frozen.ready(plan, cell, parameters, x.dtype, casts) if frozen.held else None
+    dual = in_dual_level()
+    ahead = None
+    if frozen.held and not dual:
+        ahead = frozen.ready(plan, cell, parameters, x.dtype, casts)
     constants = ahead.constants if ahead else None
     if constants is None:
         if short and not casts:
@@ -155,6 +159,8 @@ def _native(
         rows = [t.float() for t in rows]
         initial = [None if state is None else state.float() for state in initial]
     run = partial(plan.run, bfloat16=short or casts, ahead=ahead)
+    if dual:
+        run = partial(run_dual, plan, bfloat16=short or casts)
     if lengths is None and not reverse:
         found = run(rows, initial, constants, alike(steps, batch))
         return _outputs(cell, plan, found, keep, x.dtype)
@@ -202,7 +208,7 @@ def _check_circumstances(x: Tensor) -> None:
         raise Declined(f"the input is {x.dtype}")
     if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.bfloat16:
         raise Declined(f"autocast to {torch.get_autocast_dtype('cpu')} is on")
-    if _transformed():
+    if _transforms():
         raise Declined("torch transforms the call")
 
 
@@ -218,10 +224,14 @@ def torch_runs(x: Tensor) -> bool:
 
 def _transformed() -> bool:
     """Whether only torch's plain operations can go along with the call."""
+    return in_dual_level() or _transforms()
+
+
+def _transforms() -> bool:
+    """Whether torch sees the call in another way than by running it, forward mode apart."""
     return (
         torch._C._get_tracing_state() is not None
         or torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore
-        or torch.autograd.forward_ad._current_level >= 0
         or torch._C._len_torch_dispatch_stack() > 0
     )
 

@@ -184,7 +184,8 @@ def _norm(to: Lowering, node: fx.Node) -> Node:
     a = to.row(node.args[0])
     squares = to.sum(to("mul", a, a))
     # At zero, where a norm has no gradient, torch's is zero: that of the choice.
-    return to("sqrt", to("where", to("eq", squares, 0.0), 0.0, squares))
+    none = to("eq", squares, 0.0)
+    return to("where", none, 0.0, to("sqrt", to("where", none, 1.0, squares)))
 
 
 @rule("_softmax", "_log_softmax")

@@ -69,6 +69,10 @@ class Compiled:
         self.state_names = list(cell.state_names)
         self.widths = [self.step.states[name].width for name in self.state_names]
         self.depths = [max(self.step.lags[name]) for name in self.state_names]
+        self.count = self.step.count
+        """How many constants a run is given."""
+        self.tangents: dict[tuple[bool, ...], Compiled] = {}
+        """See :mod:`unrolled.engine.tangent`."""
         self._training: dict[tuple[bool, ...], Plan] = {}
 
     @cached_property
@@ -93,7 +97,7 @@ class Compiled:
         Args:
             needs: Of each input and constant, whether its gradient is wanted; all by default.
         """
-        needs = needs or (True,) * (len(self.inputs) + self.step.count)
+        needs = needs or (True,) * (len(self.inputs) + self.count)
         plan = self._training.get(needs)
         if plan is None:
             constants = {k for k, needed in enumerate(needs[len(self.inputs) :]) if needed}
@@ -211,7 +215,7 @@ class Plan:
         for name, width in zip(compiled.state_names, compiled.widths, strict=True):
             values, carried = program.states[name], program.carried.get(name, -1)
             states += [values, carried, width, program.depths[name]]
-        leaves = range(compiled.step.count)
+        leaves = range(compiled.count)
         roles = [
             [program.inputs.get(name, -1) for name in compiled.inputs],
             states,
