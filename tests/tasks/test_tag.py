@@ -126,7 +126,7 @@ def test_predict_words_and_characters(past, tmp_path):
     (found,) = task.predict(learn(task, 60), ["abxx"])
     assert found == {"tokens": list("abxx"), "tags": list("ABBB")}
     words = write(tmp_path / "w.tsv", [[("to", "P"), ("be", "V")]] * 20)
-    task = prepare(words, hidden=4)
+    task = prepare(words, hidden=4, split="1,0,0")
     (found,) = task.predict(task.build().eval(), ["to  be"])
     assert found["tokens"] == ["to", "be"]
     with pytest.raises(InputError, match="text 2 to tag is empty"):
@@ -184,7 +184,7 @@ def test_from_the_command_line(cli, past, tmp_path, monkeypatch, kind):  # noqa:
         ("bad.tsv", ("bad.tsv:2", "a word and its tag")),
         ("one.tsv --columns 1,3", ("one.tsv:1", "no column 3")),
         ("one.tsv --readout crf --net linear --split 1,0,0", ("--readout crf",)),
-        ("one.tsv", ("1 sequences are too few", "validation")),
+        ("one.tsv", ("1 different sequences are too few", "validation")),
         ("one.tsv --tied --split 1,0,0", ("--tied",)),
         ("copying --cell convlstm", ("convlstm", "shape")),
         ("adding", ("adding", "unrolled train forecast")),
@@ -223,6 +223,18 @@ def test_a_word_dropped_is_dropped_on_all_processes_alike(past):
     steps = len(part.tags)
     np.testing.assert_array_equal(part.inputs[0], whole.inputs[0][:steps, 20:24])
     np.testing.assert_array_equal(part.tags, whole.tags[:steps, 20:24])
+
+
+def test_the_same_sequence_is_in_one_split(tmp_path, caplog):
+    rows = [[(word, "X")] for word in "abcdefghij" for _ in range(3)]
+    source = write(tmp_path / "t.tsv", rows)
+    parts = prepare(source).source._splits
+    seen = {split: {one.key for one in part} for split, part in parts.items()}
+    assert sum(map(len, seen.values())) == 10
+    assert [len(part) for part in parts.values()] == [24, 3, 3]
+    assert not caplog.text
+    prepare(source, test=source)
+    assert "27 of the 30 test sequences are learned from as well" in caplog.text
 
 
 def test_validation_and_test_of_their_own(tmp_path):
@@ -271,8 +283,10 @@ def test_a_tag_that_depends_on_the_last_one(tmp_path, flags):
 
 
 def test_teacher_forcing_ends_where_it_is_asked_to(past):
-    task = prepare(past, readout="previous", teacher_forcing=0.5, steps=10)
-    assert [task.batch(step, slice(0, 1)).forced for step in (0, 5, 10)] == [1, 0.75, 0.5]
+    for length in ({"steps": 10}, {"epochs": 10, "batch_size": 1000}):
+        task = prepare(past, readout="previous", teacher_forcing=0.5, **length)
+        found = [task.batch(step, slice(0, 1)).forced for step in (0, 5, 10, 20)]
+        assert found == [1, 0.75, 0.5, 0.5]
 
 
 def table(path, sequences, header):

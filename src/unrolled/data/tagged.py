@@ -3,6 +3,7 @@
 T steps, B rows, V words, C tags, I inputs, O outputs.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,13 @@ class Tagged:
     def __len__(self) -> int:
         """T."""
         return len(self.steps)
+
+    @property
+    def key(self) -> str:
+        """What tells sequences of different steps apart."""
+        if isinstance(self.steps, np.ndarray):
+            return hashlib.sha256(self.steps.tobytes()).hexdigest()
+        return "\0".join(self.steps)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from unrolled.data.tagged_files import part_of, read_tagged
 from unrolled.errors import InputError, RunError
 from unrolled.settings import Settings
 from unrolled.tasks import tag_baselines
-from unrolled.tasks.splitting import shuffled
+from unrolled.tasks.splitting import shuffled, warn_of_leaks
 from unrolled.tasks.tag_figures import Judged, are_spans
 
 ROWS_AT_ONCE = 250
@@ -144,6 +144,9 @@ class Read(Source):
                 dropout=settings.tagger.word_dropout,
             )
             outputs = _labels(parts)
+        keys: dict[Split, list[str]]
+        keys = {split: [one.key for one in part] for split, part in parts.items()}
+        warn_of_leaks(keys, "sequences")
         made = cls(settings, inputs, outputs, {}, parts)
         made.fitted = tag_baselines.fit(
             [made.of(one) for one in _by_length(parts["training"])], inputs, outputs
@@ -278,7 +281,10 @@ def _labels(parts: Mapping[Split, list[Tagged]]) -> Labels:
 def _split(
     sequences: list[Tagged], settings: Settings, read: Callable[[Sequence[str]], list[Tagged]]
 ) -> dict[Split, list[Tagged]]:
-    """Take out what has its place, by the settings or by its file's name; share out the rest."""
+    """Take out what has its place, by the settings or by its file's name; share out the rest.
+
+    Sequences with the same steps all go to the same split, so that none is judged on what was learned.
+    """
     data = settings.data
     given: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
     parts: dict[Split, list[Tagged]]
@@ -292,15 +298,19 @@ def _split(
     fractions = np.array(data.split)
     fractions[[split in parts for split in SPLITS]] = 0
     fractions /= fractions.sum()
-    order = np.random.default_rng([settings.training.seed]).permutation(len(sequences))
-    ends = np.rint(np.cumsum((0, *fractions)) * len(sequences)).astype(int)
+    alike: dict[Any, list[Tagged]] = {}
+    for one in sequences:
+        alike.setdefault(one.key, []).append(one)
+    different = list(alike.values())
+    order = np.random.default_rng([settings.training.seed]).permutation(len(different))
+    ends = np.rint(np.cumsum((0, *fractions)) * len(different)).astype(int)
     for number, split in enumerate(SPLITS):
         part = order[ends[number] : ends[number + 1]]
         if fractions[number] and not len(part):
             raise InputError(
-                f"{len(sequences)} sequences are too few to split: none is left for {split}"
+                f"{len(different)} different sequences are too few to split: none is left for {split}"
             )
-        parts.setdefault(split, [sequences[i] for i in part])
+        parts.setdefault(split, [one for i in part for one in different[i]])
     return parts
 
 
