@@ -38,7 +38,7 @@ BUILTINS = {
     ),
     "digits": Builtin(
         what="1,797 handwritten digits of 8 x 8 pixels, from scikit-learn",
-        task="classify, reconstruct, caption",
+        task="classify, reconstruct, caption, embed",
         licence="BSD-3-Clause (scikit-learn), CC BY 4.0 (the digits)",
         page="https://archive.ics.uci.edu/dataset/80",
     ),
