@@ -228,6 +228,15 @@ def test_stratified_folds(fold):
         assert all(abs(sum(labels[i] == label for i in part) - count) <= 1 for label in set(labels))
 
 
+def test_an_example_of_several_labels_counts_as_of_the_rarest():
+    texts = [str(n) for n in range(20)]
+    found = Found([*texts, "0", "1"], ["a"] * 20 + ["b", "b"], ["x"] * 22)
+    flags = {"split": "0.5,0.5,0", "stratify": True}
+    parts = split_rows(found, Settings.from_flags("classify", flags))
+    held = [sum(found.labels[i] == "b" for i in rows) for rows in parts.values()]
+    assert held == [1, 1, 0]
+
+
 def test_a_label_with_one_example_cannot_be_stratified(tmp_path):
     rows = [*numbered(40), ("alone", "neither"), ("alone", "neither")]
     with pytest.raises(InputError, match="the label 'neither' has one example; --stratify"):

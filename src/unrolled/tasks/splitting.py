@@ -1,6 +1,7 @@
 """Which examples train, validate and test, and in which order they train."""
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -44,7 +45,9 @@ def split_rows(found: Found, settings: Settings, unit: str = "examples") -> dict
     random = np.random.default_rng([settings.training.seed])
     places = random.permutation(count)
     if data.stratify:
-        label_of = dict(zip(reversed(keys), reversed(found.labels), strict=True))
+        often = Counter(found.labels)
+        by_rarity = sorted(zip(found.labels, keys, strict=True), key=lambda one: -often[one[0]])
+        label_of = {key: label for label, key in by_rarity}  # of several labels the rarest
         places = _stratified([label_of[key] for key in distinct], places, random)
     part = np.full(count, 2)  # of each distinct text
     if data.folds:
