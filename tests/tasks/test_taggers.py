@@ -1,6 +1,5 @@
 """Taggers: every net and read-out, rows alone and side by side, what they can and cannot learn."""
 
-
 import numpy as np
 import pytest
 import torch
