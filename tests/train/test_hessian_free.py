@@ -1,0 +1,180 @@
+"""Hessian-free optimisation against matrices written out."""
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, hessian, jacrev
+from torch.nn import functional
+
+import unrolled as ur
+from unrolled.train.conjugate import conjugate_gradients
+from unrolled.train.hessian_free import HessianFree, Problem
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+
+
+class Net(nn.Module):
+    """A recurrent layer and a read-out at every step."""
+
+    def __init__(self, inputs=2, hidden=3, outputs=2):
+        super().__init__()
+        self.rnn = ur.RNN(inputs, hidden)
+        self.out = nn.Linear(hidden, outputs)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0])
+
+
+LOSSES = {
+    "squared error": lambda z, y: 0.5 * (z - torch.nn.functional.one_hot(y, 2)).square().mean(),
+    "cross-entropy": lambda z, y: functional.cross_entropy(z.flatten(0, 1), y.flatten()),
+    "of bits": lambda z, y: functional.binary_cross_entropy_with_logits(z[..., 0], y.double()),
+}
+
+
+def explicit(model, x, y, loss, structural):
+    """(J' H J + structural J_h' J_h / B) from whole matrices."""
+    named = {name: w.detach() for name, w in model.named_parameters()}
+    sizes = [w.numel() for w in named.values()]
+
+    def moved(flat):
+        parts = flat.split(sizes)
+        return {n: p.view_as(w) for (n, w), p in zip(named.items(), parts, strict=True)}
+
+    with ur.engine("reference"):
+        flat = torch.cat([w.reshape(-1) for w in named.values()])
+        z = model(x).detach()
+        j = jacrev(lambda v: functional_call(model, moved(v), (x,)))(flat).reshape(z.numel(), -1)
+        h = hessian(lambda z: loss(z, y))(z).reshape(z.numel(), -1)
+
+        def states(v):
+            rnn = {n.removeprefix("rnn."): w for n, w in moved(v).items() if n.startswith("rnn")}
+            return functional_call(model.rnn, rnn, (x,))[0]
+
+        jh = jacrev(states)(flat).reshape(-1, len(flat))
+    return j.T @ h @ j + structural / x.shape[1] * jh.T @ jh
+
+
+@pytest.mark.parametrize("structural", [0.0, 0.3])
+@pytest.mark.parametrize("name", LOSSES)
+def test_products_are_those_of_the_matrix_written_out(name, structural):
+    torch.manual_seed(0)
+    model, x = Net().double(), torch.randn(4, 3, 2).double()
+    y = torch.randint(2, (4, 3))
+    problem = Problem(lambda m: m(x), lambda z: LOSSES[name](z, y))
+    recurrent = [model.rnn] if structural else []
+    found = HessianFree(model, structural=structural, recurrent=recurrent)
+    wanted = explicit(model, x, y, LOSSES[name], structural * 0.25)
+    v = torch.randn(len(wanted)).double()
+    with found._curvature(problem, damping=0.25) as product:
+        for _ in range(2):  # what is kept may be used again
+            torch.testing.assert_close(product(v), wanted @ v + 0.25 * v, rtol=1e-9, atol=1e-10)
+
+
+def test_conjugate_gradients_solve():
+    torch.manual_seed(0)
+    root = torch.randn(30, 30).double()
+    a, b = root @ root.T + torch.eye(30), torch.randn(30).double()
+    found = conjugate_gradients(lambda v: a @ v, b, torch.zeros(30).double(), None, 200)
+    least = -0.5 * b @ torch.linalg.solve(a, b)
+    assert 0.5 * found.x @ a @ found.x - b @ found.x == pytest.approx(float(least), rel=1e-2)
+    assert found.kept[-1].iteration == found.iterations
+    scaled = torch.diag(torch.logspace(0, 6, 30).double())
+    plain = conjugate_gradients(lambda v: scaled @ v, b, torch.zeros(30).double(), None, 200)
+    helped = conjugate_gradients(
+        lambda v: scaled @ v, b, torch.zeros(30).double(), scaled.diagonal(), 200
+    )
+    assert helped.iterations < plain.iterations
+    torch.testing.assert_close(helped.x, b / scaled.diagonal())
+
+
+def test_conjugate_gradients_begin_where_they_are_told():
+    a = torch.eye(4).double() * 2
+    b = torch.ones(4).double()
+    found = conjugate_gradients(lambda v: a @ v, b, b / 2)
+    torch.testing.assert_close(found.x, b / 2)
+
+
+def linear(rows=40):
+    torch.manual_seed(0)
+    model = nn.Linear(5, 2).double()
+    x, y = torch.randn(rows, 5).double(), torch.randn(rows, 2).double()
+    return model, Problem(lambda m: m(x), lambda z: 0.5 * (z - y).square().sum(-1).mean()), x, y
+
+
+def test_a_quadratic_is_solved_in_one_update():
+    model, problem, x, y = linear()
+    report = HessianFree(model, damping=1e-9).step(problem)
+    ones = torch.cat([x, torch.ones(len(x), 1).double()], 1)
+    best = torch.linalg.lstsq(ones, y).solution
+    torch.testing.assert_close(model.weight.T.detach(), best[:-1], rtol=1e-3, atol=1e-4)
+    assert report.ratio == pytest.approx(1, abs=1e-3)
+    assert report.step == 1
+    assert report.after < report.loss
+
+
+def test_the_damping_follows_the_model():
+    model, problem, _, _ = linear()
+    optimiser = HessianFree(model, damping=1e-3)
+    optimiser.step(problem)  # the model is exact
+    assert optimiser.damping == pytest.approx(1e-3 * 2 / 3)
+    # A loss flatter at its foot than its curvature says: the model promises too much.
+    torch.manual_seed(0)
+    model = nn.Linear(1, 1, bias=False).double()
+    nn.init.constant_(model.weight, 3.0)
+    x = torch.ones(1, 1).double()
+    steep = Problem(lambda m: m(x).sinh(), lambda z: z.square().sum())
+    optimiser = HessianFree(model, damping=1e-6)
+    for _ in range(3):
+        report = optimiser.step(steep)
+        assert report.after < report.loss
+
+
+def test_parts_precondition_without_changing_where_it_goes():
+    model, problem, x, y = linear()
+    parts = [
+        Problem(lambda m, r=r: m(x[r]), lambda z, r=r: 0.5 * (z - y[r]).square().sum(-1).sum() / 40)
+        for r in (slice(0, 20), slice(20, 40))
+    ]
+    HessianFree(model, damping=1e-9).step(problem, parts=parts)
+    other, _, _, _ = linear()
+    HessianFree(other, damping=1e-9).step(problem)
+    torch.testing.assert_close(model.weight, other.weight, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"damping": 0.0}, "positive"),
+        ({"structural": -1.0}, "negative"),
+        ({"structural": 0.1}, "modules"),
+        ({"iterations": 0}, "positive"),
+    ],
+)
+def test_numbers_out_of_range(options, said):
+    with pytest.raises(ValueError, match=said):
+        HessianFree(nn.Linear(2, 2), **options)
+
+
+def adding(steps, rows, seed):
+    """The adding problem: x (T, B, 2), the sum (B,)."""
+    random = torch.Generator().manual_seed(seed)
+    x = torch.rand(steps, rows, 2, generator=random)
+    x[..., 1] = 0
+    first = torch.randint(steps // 2, (rows,), generator=random)
+    second = steps // 2 + torch.randint(steps - steps // 2, (rows,), generator=random)
+    each = torch.arange(rows)
+    x[first, each, 1] = x[second, each, 1] = 1
+    return x, x[first, each, 0] + x[second, each, 0]
+
+
+def test_it_learns_to_add_over_twenty_steps_with_a_plain_rnn():
+    torch.manual_seed(3)
+    model = Net(2, 24, 1)
+    nn.init.orthogonal_(model.rnn.weight_hh_l0)
+    optimiser = HessianFree(model, damping=0.1, structural=0.05, recurrent=[model.rnn])
+    x, y = adding(20, 128, 0)
+    problem = Problem(lambda m: m(x)[-1, :, 0], lambda z: 0.5 * (z - y).square().mean())
+    for _ in range(30):
+        report = optimiser.step(problem)
+    assert report.after < 0.5 * 0.167 / 4
