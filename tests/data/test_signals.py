@@ -1,6 +1,7 @@
 """Signals from files of many formats, sounds and films; word vectors; DNA that is made."""
 
 import gzip
+import os
 from collections import Counter
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 from scipy.io import wavfile
 
+from unrolled.data import catalogue
 from unrolled.data.audio import log_bands, read_wav
 from unrolled.data.dna import BASES, BOXES, dna, promoters
 from unrolled.data.signal_formats import read_long, read_steps, read_ts
@@ -221,6 +223,30 @@ def test_what_cannot_be_read(tmp_path):
     (tmp_path / "z.ts").write_text(TS)
     with pytest.raises(InputError, match=r"v\.ts:3 has 1 channel, but .*z\.ts:10 has 2 channels"):
         read(str(tmp_path / "z.ts"), str(tmp_path / "v.ts"))
+
+
+@pytest.mark.skipif("UNROLLED_DATA_DIR" not in os.environ, reason="needs UNROLLED_DATA_DIR")
+@pytest.mark.parametrize(
+    ("name", "count", "channels", "steps", "classes"),
+    [
+        ("JapaneseVowels_TRAIN", 270, 12, (7, 26), 9),
+        ("JapaneseVowels_TEST", 370, 12, (7, 29), 9),
+        ("ItalyPowerDemand_TRAIN", 67, 1, (24, 24), 2),
+        ("BasicMotions_TEST", 40, 6, (100, 100), 4),
+        ("PLAID_TRAIN", 537, 1, (100, 1344), 11),
+    ],
+)
+def test_sets_of_the_archive(name, count, channels, steps, classes):
+    source = f"ucr_timeseries/{name}.ts"
+    if catalogue.find(source).where() != "local":
+        pytest.skip(f"{source} is not there")
+    assert is_signals([source])
+    found = read(source)
+    assert len(found.items) == count
+    assert {item.shape[1:] for item in found.items} == {(channels,)}
+    lengths = [len(item) for item in found.items]
+    assert (min(lengths), max(lengths)) == steps
+    assert len(set(found.labels)) == classes
 
 
 # ---------------------------------------------------------------- sound
