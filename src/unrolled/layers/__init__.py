@@ -12,6 +12,7 @@ from unrolled.layers.activation import (
     make_activation,
     radial_basis,
 )
+from unrolled.layers.attend import Attend
 from unrolled.layers.attention import (
     AdditiveAttention,
     DotAttention,
@@ -70,6 +71,7 @@ __all__ = [
     "ACTIVATIONS",
     "AdaptivePool",
     "AdditiveAttention",
+    "Attend",
     "AveragePool",
     "CRF",
     "Convolution1d",

@@ -120,7 +120,7 @@ def beam_search(
 ) -> list[list[int]]:
     """Find a likely continuation of each of B rows: of all, keep the `width` likeliest at every step.
 
-    A row is done when `width` sequences of it are complete.
+    A sequence is given up only where, whatever follows, it cannot become better than a complete one.
 
     Args:
         step: The model.
@@ -137,21 +137,22 @@ def beam_search(
     """
     if width < 1:
         raise InputError(f"--beam must be at least 1, not {width}")
-    complete: list[list[tuple[float, list[int]]]] = [[] for _ in logits]
+    best: list[tuple[float, list[int]]] = [(-math.inf, []) for _ in logits]
     beams = [Beam(row, [], 0.0, row) for row in range(len(logits))]
     for n in range(1, length + 1):
         running = []
         for beam in _longer(beams, logits, width):
             if n == length or ended(beam.ids):
-                complete[beam.row].append((beam.score / n**penalty, beam.ids))
+                best[beam.row] = max(best[beam.row], (beam.score / n**penalty, beam.ids))
             else:
                 running.append(beam)
-        beams = [beam for beam in running if len(complete[beam.row]) < width]
+        # Log probabilities only fall, so a beam will at best be as likely as it is, and as long as can be.
+        beams = [beam for beam in running if beam.score / length**penalty > best[beam.row][0]]
         if not beams:
             break
         last = torch.tensor([beam.ids[-1] for beam in beams])
         logits, states = step(last, rows_of(states, [beam.parent for beam in beams]))
-    return [max(found)[1] if found else [] for found in complete]
+    return [ids for _, ids in best]
 
 
 def _longer(beams: Sequence[Beam], logits: Tensor, width: int) -> Iterator[Beam]:

@@ -19,7 +19,7 @@ from unrolled.data.side import Side
 from unrolled.data.splits import in_batch
 from unrolled.errors import InputError, RunError
 from unrolled.layers.encoder_decoder import EncoderDecoder
-from unrolled.settings import DecoderSettings, Settings
+from unrolled.settings import Settings
 from unrolled.tasks.decoding import Drawing, Sampler, States, beam_search, sample_sequences
 from unrolled.tasks.scoring import References, scores, signature
 from unrolled.tasks.splitting import shuffled
@@ -179,13 +179,15 @@ class Writer(Task):
         chosen = [training.pairs[i] for i in in_batch(len(training.pairs), size, step, rows, order)]
         inputs = picked(training.inputs, [place for place, _ in chosen])
         low = self.settings.decoder.teacher_forcing
-        told = 1 - (1 - low) * min(1.0, step / max(1, self._steps))
+        told = 1 - (1 - low) * min(1.0, step / self._steps)
         return Batch(self.laid(inputs), *self._sides([ids for _, ids in chosen]), told)
 
     @property
     def _steps(self) -> int:
         training = self.settings.training
-        return training.steps or math.ceil((training.epochs or 1) * self.steps_per_epoch)
+        if training.epochs is not None:
+            return math.ceil(training.epochs * self.steps_per_epoch)
+        return training.steps or 1
 
     @property
     def _lengths(self) -> bytes:
@@ -327,12 +329,8 @@ class Writer(Task):
             raise InputError(
                 "--beam and --length-penalty search; leave --temperature, --top-k and --top-p out"
             )
-        given = {
-            name: v
-            for name, v in (("beam", beam), ("length_penalty", length_penalty))
-            if v is not None
-        }
-        own = DecoderSettings.model_validate(self.settings.decoder.model_dump() | given)
+        given = {"beam": beam, "length_penalty": length_penalty}
+        own = Settings.from_flags(self.name, given, self.settings).decoder
         drawn: Any = Drawing(**drawing) if drawing else None
         return Manner(own.beam, own.length_penalty, drawn, seed)
 
