@@ -357,7 +357,7 @@ def test_sound_from_the_command_line(cli, tmp_path):  # noqa: F811
     t = np.arange(1600) / 8000
     for number in range(10):
         tone = np.where(t < 0.1, np.sin(2 * np.pi * 300 * t), np.sin(2 * np.pi * 2000 * t))
-        wavfile.write(folder / f"{number}.wav", 8000, (9000 * tone).astype(np.int16))
+        wavfile.write(folder / f"{number}.wav", 8000, ((9000 + number) * tone).astype(np.int16))
         (folder / f"{number}.txt").write_text("0\t0.1\tlow\n0.1\t0.2\thigh\n")
     out = str(tmp_path / "model")
     options = ["--steps", "20", "--hidden", "4", "--lr", "0.05", "--out", out]
@@ -372,7 +372,7 @@ def test_sound_from_the_command_line(cli, tmp_path):  # noqa: F811
 def test_tables_from_the_command_line(cli, tmp_path, kind):  # noqa: F811
     source = table(tmp_path / "p.csv", prices(30), ("move", "label"))
     if kind == "numbers":
-        rows = [[(1.5 * t, 0.5 * t + n, t - n) for t in range(6)] for n in range(30)]
+        rows = [[(1.5 * t + n, 0.5 * t + n, t - n) for t in range(6)] for n in range(30)]
         source = table(tmp_path / "n.csv", rows, ("u", "x", "y"))
     out = str(tmp_path / "model")
     options = ["--targets", "x,y"] if kind == "numbers" else []
