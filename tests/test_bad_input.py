@@ -137,6 +137,7 @@ def test_an_unknown_encoding(cli, place):  # noqa: F811
         ("train classify digits --model bag", ("--model bag", "cnn, mlp or rnn")),
         ("train classify digits --model cnm", ("--model", "'cnn'")),
         ("train classify digits --phrases", ("--phrases", "texts")),
+        ("train classify digits --vectors x.txt", ("--vectors", "texts")),
         ("train classify digits --folds 3 --fold 3", ("fold 3", "folds 3")),
         ("train classify digits --folds 3 --test digits", ("folds or test",)),
         ("train classify digits --folds 2000", ("1797", "too few", "2000")),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.errors import InputError
-from unrolled.settings import DataSettings, Settings
+from unrolled.settings import Settings
 from unrolled.tasks.bag import Baseline
 
 
@@ -155,11 +155,11 @@ def tensors(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
     return [torch.from_numpy(array).to(device) for array in arrays]
 
 
-def refuse_texts_own(data: DataSettings, unit: str) -> None:
+def refuse_texts_own(settings: Settings, unit: str) -> None:
     """Refuse what only texts can be asked for.
 
     Raises:
         InputError: If the settings ask for it.
     """
-    if data.phrases or data.merge:
-        raise InputError(f"--phrases and --merge are for texts, and these are {unit}")
+    if settings.data.phrases or settings.data.merge or settings.model.vectors:
+        raise InputError(f"--phrases, --merge and --vectors are for texts, and these are {unit}")

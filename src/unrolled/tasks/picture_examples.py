@@ -50,7 +50,7 @@ class Pictures(Examples):
     @classmethod
     def load(cls, sources: Sequence[str], settings: Settings) -> Found:
         """Read labelled pictures of the size that the settings ask for."""
-        refuse_texts_own(settings.data, cls.unit)
+        refuse_texts_own(settings, cls.unit)
         size, unreadable = settings.pictures.size, settings.pictures.unreadable
         images = read_images(sources, size=size, unreadable=unreadable)
         return Found(images.pixels, images.labels, images.where, skipped=images.skipped)

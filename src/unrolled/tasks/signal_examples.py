@@ -62,7 +62,7 @@ class Signals(Examples):
     @classmethod
     def load(cls, sources: Sequence[str], settings: Settings) -> Found:
         """Read labelled signals, see :func:`unrolled.data.signals.read_signals`."""
-        refuse_texts_own(settings.data, cls.unit)
+        refuse_texts_own(settings, cls.unit)
         found = read_signals(sources, settings.data, size=settings.pictures.size)
         return Found(found.items, found.labels, found.where)
 
