@@ -106,6 +106,17 @@ def test_batches_have_several_of_each_label(task):
     )
 
 
+def test_labels_come_as_often_as_they_occur(tmp_path):
+    path = tmp_path / "w.tsv"
+    rows = [f"a{n}\tmany\n" for n in range(90)] + [f"b{n}\tfew\n" for n in range(10)]
+    path.write_text("text\tlabel\n" + "".join(rows))
+    task = prepare(str(path), batch_size=40, by_frequency=True)
+    labels = np.concatenate([task.batch(step, slice(None)).labels for step in range(20)])
+    assert 0.82 < (labels == task.labels.index("many")).mean() < 0.98
+    for group in labels.reshape(-1, 4):
+        assert len(set(group)) == 1
+
+
 def test_a_label_with_few_examples_comes_with_some_twice(tmp_path):
     path = tmp_path / "w.tsv"
     rows = [f"a{n}\tmany\n" for n in range(40)] + ["b\tfew\n", "bb\tfew\n", "c\tone\n"]

@@ -43,6 +43,13 @@ from unrolled.layers.echo import EchoStateNetwork
 from unrolled.layers.kernels import KERNELS, filter_picture
 from unrolled.layers.lenet import LeNet5
 from unrolled.layers.locally import LocallyConnected
+from unrolled.layers.losses import gaussian_nll, quantile_loss
+from unrolled.layers.metric_losses import (
+    contrastive_loss,
+    group_loss,
+    n_pairs_loss,
+    triplet_loss,
+)
 from unrolled.layers.mixed import Mixed
 from unrolled.layers.pooling import (
     AdaptivePool,
@@ -112,11 +119,14 @@ __all__ = [
     "Zoneout",
     "adaptive_pool",
     "average_pool",
+    "contrastive_loss",
     "convert",
     "convolve",
     "correlate",
     "filter_bank",
     "filter_picture",
+    "gaussian_nll",
+    "group_loss",
     "k_max_pool",
     "l2_pool",
     "last_over_time",
@@ -127,8 +137,11 @@ __all__ = [
     "max_pool",
     "max_pool_switches",
     "mean_over_time",
+    "n_pairs_loss",
     "pool_over_time",
+    "quantile_loss",
     "radial_basis",
+    "triplet_loss",
     "truncated",
     "unpool",
     "whole_chain",

@@ -28,6 +28,9 @@ class EmbedSettings(Group):
     per_label: int = Field(
         default=4, ge=2, description="Examples of a label in a batch; --batch-size is a multiple."
     )
+    by_frequency: bool = Field(
+        default=False, description="Draw labels as often as they occur, instead of evenly."
+    )
     neighbours: int = Field(
         default=5, ge=1, description="How many of the nearest training examples predict gives."
     )

@@ -151,7 +151,7 @@ class Embed(Classify):
         return 0.0
 
     def batch(self, step: int, rows: slice) -> Batch:
-        """Rows of batch number `step`: some labels, drawn evenly, with several examples of each.
+        """Rows of batch number `step`: some labels, drawn evenly or not, with several examples of each.
 
         A label with fewer examples comes with some twice; one with a single example not at all.
         """
@@ -160,8 +160,11 @@ class Embed(Classify):
         random = np.random.default_rng([settings.training.seed, step])
         of_label = self._of_label
         wanted = settings.training.batch_size // count
-        rounds = -(-wanted // len(of_label))
-        drawn = np.concatenate([random.permutation(len(of_label)) for _ in range(rounds)])[:wanted]
+        if settings.embed.by_frequency:
+            sizes = np.array([len(places) for places in of_label])
+            drawn = random.choice(len(of_label), wanted, p=sizes / sizes.sum())
+        else:
+            drawn = _several(np.arange(len(of_label)), wanted, random)
         chosen = np.concatenate([_several(of_label[n], count, random) for n in drawn])[rows]
         inputs = self.kind.batch(pick(training.inputs, chosen), (step, rows.start or 0))
         return Batch(inputs, training.labels[chosen])
