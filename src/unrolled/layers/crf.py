@@ -15,7 +15,8 @@ from unrolled.engine.check import check_lengths
 class LogForward(Cell):
     """alpha_t = x_t + log(exp(alpha_{t-1}) exp(A)), the forward algorithm. State: alpha (B, C).
 
-    That is eq. 20 of Rabiner 1989 in logarithms. The largest alpha is taken out of the exponentials, so that none overflows and their sum is never zero.
+    That is eq. 20 of Rabiner 1989 in logarithms. The largest alpha is taken out of the exponentials, so
+    that none overflows and their sum is never zero.
 
     Args:
         tags: C.
@@ -36,8 +37,9 @@ class LogForward(Cell):
 class CRF(nn.Module):
     """p(y | x) = exp(s) / Z, s = start_{y_1} + sum_t x_{t, y_t} + sum_t A_{y_{t-1}, y_t} + end_{y_T}.
 
-    The linear-chain conditional random field of Lafferty, McCallum & Pereira 2001. x are scores of each tag at each step, as a linear read-out gives them (Lample et al. 2016, section
-    2.2). A, start and end are learned and zero at first.
+    The linear-chain conditional random field of Lafferty, McCallum & Pereira 2001. x are scores of each
+    tag at each step, as a linear read-out gives them (Lample et al. 2016, section 2.2). A, start and end
+    are learned and zero at first.
 
     Args:
         tags: C.
