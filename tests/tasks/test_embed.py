@@ -165,6 +165,20 @@ def test_points_have_length_one_or_any(task):
     assert (points.norm(dim=1) - 1).abs().max() > 0.01
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"margin": 0.3}, 0.3),
+        ({"objective": "contrastive", "margin": 0.5}, 0.125 * 192 / (192 + 84)),
+        ({"objective": "n-pairs"}, np.log(1 + 16)),
+        ({"objective": "group"}, 0),
+    ],
+)
+def test_the_loss_starts_as_that_of_one_place(tmp_path, flags, expected):
+    task = prepare(words(tmp_path / "w.tsv", 60), batch_size=24, **flags)  # 8 of each of 3 labels
+    assert task.initial_loss == pytest.approx(expected)
+
+
 def test_the_same_example_counts_once():
     rows = Rows(["b", "a", "b", "b"], None, np.array([0, 0, 0, 1]))
     assert _distinct(rows).tolist() == [0, 1, 3]
@@ -246,6 +260,7 @@ def test_signals(tmp_path):
         ("w.tsv --objective n-pairs --mining hard", ("--mining hard", "--objective n-pairs")),
         ("w.tsv --objective contrastive --mining semi-hard", ("--mining semi-hard", "contrastive")),
         ("w.tsv --split 0.9,0,0.1", ("validation part", "--split")),
+        ("w.tsv --calibrate", ("--calibrate", "embed")),
         ("single.tsv", ("no label has two examples",)),
         ("w.tsv --margin 0", ("--margin",)),
         ("nowhere.tsv", ("nowhere.tsv",)),

@@ -104,6 +104,10 @@ class Embed(Classify):
             raise InputError(f"--mining {own.mining} is not for --objective {own.objective}")
         if not settings.data.validates:
             raise InputError("embed takes a validation part; give it one with --split")
+        if settings.classifier.calibrate or settings.classifier.class_weights:
+            raise InputError(
+                "--calibrate and --class-weights are for classify: embed has no scores"
+            )
         task = super().prepare(settings)
         rows = task.rows("training")
         if np.bincount(rows.labels).max() < 2:
@@ -147,8 +151,9 @@ class Embed(Classify):
 
     @property
     def initial_loss(self) -> float:
-        """Nothing: the smoothed loss starts where the first is."""
-        return 0.0
+        """The loss of points that are all in one place."""
+        labels = torch.from_numpy(self.batch(0, slice(None)).labels)
+        return self._objective(torch.zeros(len(labels), 1), labels).item()
 
     def batch(self, step: int, rows: slice) -> Batch:
         """Rows of batch number `step`: some labels, drawn evenly or not, with several examples of each.
@@ -180,19 +185,21 @@ class Embed(Classify):
 
     def loss(self, model: nn.Module, batch: Batch, carry: Carry) -> tuple[Tensor, Carry]:
         """The objective of a batch's points. Nothing is carried on."""
-        own = self.settings.embed
         device = next(model.parameters()).device
         points = model(*tensors(batch.inputs, device))
-        labels = torch.from_numpy(batch.labels).to(device)
+        return self._objective(points, torch.from_numpy(batch.labels).to(device)), {}
+
+    def _objective(self, points: Tensor, labels: Tensor) -> Tensor:
+        own = self.settings.embed
         match own.objective:
             case "triplet":
-                return triplet_loss(points, labels, own.margin, own.mining), {}
+                return triplet_loss(points, labels, own.margin, own.mining)
             case "contrastive":
-                return contrastive_loss(points, labels, own.margin, own.mining), {}
+                return contrastive_loss(points, labels, own.margin, own.mining)
             case "n-pairs":
-                return n_pairs_loss(points, labels, own.temperature), {}
+                return n_pairs_loss(points, labels, own.temperature)
             case "group":
-                return group_loss(points, labels).mean() / len(labels), {}
+                return group_loss(points, labels).mean() / len(labels)
 
     def points(self, model: nn.Module, inputs: Any) -> np.ndarray:  # noqa: ANN401
         """Embed encoded examples: (n, E)."""
