@@ -86,7 +86,7 @@ def reliability(
 
 
 def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error: sum_b n_b / n |accuracy_b - confidence_b| (Guo et al. 2017, eq. 3)."""
+    """Expected calibration error: ``sum_b n_b / n |accuracy_b - confidence_b|`` (Guo et al. 2017, eq. 3)."""
     confidence, share, count = reliability(truth, probabilities, bins)
     there = count > 0
     return float(np.abs(share - confidence)[there] @ count[there] / count.sum())
