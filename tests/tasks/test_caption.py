@@ -44,7 +44,7 @@ def prepare(*sources, **flags):
     ids=str,
 )
 def test_learns_a_few_pictures_by_heart(flickr, flags):
-    task = prepare(str(flickr), split="1,0,0", batch_size=12, hidden=32, lr=0.01, **flags)
+    task = prepare(str(flickr), split="1,0,0", batch_size=12, hidden=32, lr=0.005, **flags)
     assert len(task.rows("training").pairs) == 24
     model = learn(task, 60)
     task.splits["test"] = task.splits["training"]

@@ -83,8 +83,8 @@ class Decoder(nn.Module):
     (Luong, Pham & Manning 2015, eqs. 5 and 6.) All S symbols are read at once, and attention is two products
     over all pairs of steps, unless the decoder reads o_{i-1} too (``input_feeding``, section 3.3) or symbols
     it chose itself (scheduled sampling; Bengio, Vinyals, Jaitly & Shazeer 2015): then it goes step by step,
-    and dropout drops the same at all of them. It begins with tanh(W summary + b) for each of its
-    states, the summary normalised (Ba, Kiros & Hinton 2016).
+    and dropout drops the same at all of them. It begins with W summary + b for each of its states,
+    the summary normalised (Ba, Kiros & Hinton 2016).
 
     Args:
         size: V.
@@ -125,7 +125,7 @@ class Decoder(nn.Module):
                 )
             self.readout.weight = self.symbols.table.weight
         layers = self.net.num_layers
-        self.norm = nn.LayerNorm(summary)  # or what all summaries share would fill up tanh first
+        self.norm = nn.LayerNorm(summary)  # or what all summaries share would be learned first
         self.start = nn.ModuleDict(
             {
                 name: nn.Linear(summary, layers * n)
@@ -137,7 +137,7 @@ class Decoder(nn.Module):
         """Give the states to write with, rows along dimension 1."""
         layers, summary = self.net.num_layers, self.norm(read.summary)
         states = {
-            name: start(summary).tanh().unflatten(1, (layers, -1)).transpose(0, 1)
+            name: start(summary).unflatten(1, (layers, -1)).transpose(0, 1)
             for name, start in self.start.items()
         }
         if self.attend is not None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unrolled.cells.start import normal_start
 from unrolled.data import Vocabulary
@@ -37,9 +38,9 @@ DRAWN = 4
 class PictureEncoder(nn.Module):
     """Convolutions and pooling -> a map of places to look at, and a summary of all of them.
 
-    Blocks of a 3 x 3 convolution, ReLU and max pooling over 2 x 2 follow each other until a side of the map
-    has at most `MAP` places, then one more convolution; the summary is a layer of ReLU units over the whole
-    map, pooled to 4 x 4 if it is larger.
+    Blocks of a 3 x 3 convolution, group normalisation (Wu & He 2018), ReLU and max pooling over 2 x 2 follow
+    each other until no side of the map has more than `MAP` places, then one more without pooling. The summary
+    is a layer of GELU units over the whole map, pooled to 4 x 4 if it is larger.
 
     Args:
         shape: C, H, W.
@@ -51,31 +52,34 @@ class PictureEncoder(nn.Module):
         channels, *sides = shape
         layers: list[nn.Module] = []
         while True:
-            width = CHANNELS[min(len(layers) // 3, len(CHANNELS) - 1)]
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            width = CHANNELS[min(len(layers) // 4, len(CHANNELS) - 1)]
+            layers += _seen(channels, width)
             channels = width
             if max(sides) <= MAP:
                 break
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
             sides = [(side + 1) // 2 for side in sides]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, 64, 3, padding=1), nn.ReLU())
+        self.layers = nn.Sequential(*layers, *_seen(channels, 64))
         self.pool = AdaptivePool(4, "average") if min(sides) > 4 else nn.Identity()
         places = 16 if min(sides) > 4 else sides[0] * sides[1]
         self.units = nn.Linear(64 * places, units)
-        for layer in self.layers:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         self.width, self.summary_size, self.sides = 64, units, (sides[0], sides[1])
 
     def forward(self, x: Tensor) -> Reading:
         """Look at pictures (B, C, H, W)."""
         seen = self.layers(x)  # (B, 64, h, w)
-        summary = self.units(self.pool(seen).flatten(1)).relu()
+        summary = functional.gelu(self.units(self.pool(seen).flatten(1)))
         return Reading(summary, seen.flatten(2).permute(2, 0, 1), None)
 
 
+def _seen(channels: int, width: int) -> list[nn.Module]:
+    # Without the norm a few large steps make attention see one place alone, from which it learns nothing.
+    convolution = nn.Conv2d(channels, width, 3, padding=1)
+    return [convolution, nn.GroupNorm(8, width), nn.ReLU()]
+
+
 class VectorEncoder(nn.Module):
-    """One layer of ReLU units over all numbers of a picture, or of any vector.
+    """One layer of GELU units over all numbers of a picture, or of any vector.
 
     Args:
         shape: Of what is read.
@@ -89,7 +93,7 @@ class VectorEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Reading:
         """Read (B, ...)."""
-        summary = self.units(x.flatten(1)).relu()
+        summary = functional.gelu(self.units(x.flatten(1)))
         return Reading(summary, summary[None], None)
 
 
