@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 import unrolled as ur
 from unrolled.data.made import adding
-from unrolled.train.hessian_free import HessianFree, Problem
+from unrolled.tasks.task import Objective
+from unrolled.train.hessian_free import HessianFree
 
 ROOT = Path(__file__).resolve().parent.parent
 SOLVED = 0.01
@@ -80,8 +81,8 @@ def hessian_free(steps: int, hidden: int, rows: int, seconds: float, **options: 
     model = Adder(hidden, "orthogonal")
     optimiser = HessianFree(model, recurrent=[model.rnn], **options)  # pyright: ignore
 
-    def problem(x: Tensor, y: Tensor) -> Problem:
-        return Problem(lambda m: m(x), lambda z: 0.5 * (z - y).square().mean())
+    def problem(x: Tensor, y: Tensor) -> Objective:
+        return Objective(lambda m: m(x), lambda z: 0.5 * (z - y).square().mean())
 
     def update(number: int) -> None:
         x, y = batch(steps, rows, 0, number)

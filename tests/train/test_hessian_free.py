@@ -7,8 +7,10 @@ from torch.func import functional_call, hessian, jacrev
 from torch.nn import functional
 
 import unrolled as ur
+from unrolled.errors import InputError
+from unrolled.tasks.task import Objective
 from unrolled.train.conjugate import conjugate_gradients
-from unrolled.train.hessian_free import HessianFree, Problem
+from unrolled.train.hessian_free import HessianFree
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 
@@ -61,7 +63,7 @@ def test_products_are_those_of_the_matrix_written_out(name, structural):
     torch.manual_seed(0)
     model, x = Net().double(), torch.randn(4, 3, 2).double()
     y = torch.randint(2, (4, 3))
-    problem = Problem(lambda m: m(x), lambda z: LOSSES[name](z, y))
+    problem = Objective(lambda m: m(x), lambda z: LOSSES[name](z, y))
     recurrent = [model.rnn] if structural else []
     found = HessianFree(model, structural=structural, recurrent=recurrent)
     wanted = explicit(model, x, y, LOSSES[name], structural * 0.25)
@@ -99,7 +101,7 @@ def linear(rows=40):
     torch.manual_seed(0)
     model = nn.Linear(5, 2).double()
     x, y = torch.randn(rows, 5).double(), torch.randn(rows, 2).double()
-    return model, Problem(lambda m: m(x), lambda z: 0.5 * (z - y).square().sum(-1).mean()), x, y
+    return model, Objective(lambda m: m(x), lambda z: 0.5 * (z - y).square().sum(-1).mean()), x, y
 
 
 def test_a_quadratic_is_solved_in_one_update():
@@ -123,7 +125,7 @@ def test_the_damping_follows_the_model():
     model = nn.Linear(1, 1, bias=False).double()
     nn.init.constant_(model.weight, 3.0)
     x = torch.ones(1, 1).double()
-    steep = Problem(lambda m: m(x).sinh(), lambda z: z.square().sum())
+    steep = Objective(lambda m: m(x).sinh(), lambda z: z.square().sum())
     optimiser = HessianFree(model, damping=1e-6)
     for _ in range(3):
         report = optimiser.step(steep)
@@ -133,7 +135,9 @@ def test_the_damping_follows_the_model():
 def test_parts_precondition_without_changing_where_it_goes():
     model, problem, x, y = linear()
     parts = [
-        Problem(lambda m, r=r: m(x[r]), lambda z, r=r: 0.5 * (z - y[r]).square().sum(-1).sum() / 40)
+        Objective(
+            lambda m, r=r: m(x[r]), lambda z, r=r: 0.5 * (z - y[r]).square().sum(-1).sum() / 40
+        )
         for r in (slice(0, 20), slice(20, 40))
     ]
     HessianFree(model, damping=1e-9).step(problem, parts=parts)
@@ -174,7 +178,52 @@ def test_it_learns_to_add_over_twenty_steps_with_a_plain_rnn():
     nn.init.orthogonal_(model.rnn.weight_hh_l0)
     optimiser = HessianFree(model, damping=0.1, structural=0.05, recurrent=[model.rnn])
     x, y = adding(20, 128, 0)
-    problem = Problem(lambda m: m(x)[-1, :, 0], lambda z: 0.5 * (z - y).square().mean())
+    problem = Objective(lambda m: m(x)[-1, :, 0], lambda z: 0.5 * (z - y).square().mean())
     for _ in range(30):
         report = optimiser.step(problem)
     assert report.after < 0.5 * 0.167 / 4
+
+
+RUNS = {
+    "reconstruct": {"source": ("digits",), "widths": (16, 4)},
+    "classify": {"source": ("digits",), "model": "mlp"},
+    "forecast": {"source": ("adding",), "length": 8, "cell": "rnn", "hidden": 8},
+}
+
+
+@pytest.mark.parametrize("task", RUNS)
+def test_on_the_command_line(task, tmp_path):
+    """Four updates lower the loss, and come out the same if the run is resumed after two."""
+    flags = {**RUNS[task], "optimizer": "hessian-free", "batch_size": 64, "cg_iterations": 8}
+    flags |= {"curvature": 0.5, "sample_length": 0, "evaluate_every": 2, "damping": 0.3}
+    whole = ur.train(task, out=tmp_path / "whole", steps=4, **flags)
+    ur.train(task, out=tmp_path / "parts", steps=2, **flags)
+    parts = ur.train(task, out=tmp_path / "parts", steps=4, resume=True, **flags)
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, parts.model.state_dict()[name]), name
+    start = ur.train(task, out=tmp_path / "start", steps=1, **RUNS[task], lr=1e-9)
+    judged = whole.task.criterion
+    found, before = (r.metrics["validation"][judged.metric] for r in (whole, start))
+    assert judged.improves(found, before)
+
+
+def test_structural_damping_on_the_command_line(tmp_path):
+    flags = {**RUNS["forecast"], "optimizer": "hessian-free", "batch_size": 32, "cg_iterations": 5}
+    ur.train("forecast", out=tmp_path / "a", steps=2, structural_damping=0.1, **flags)
+    flags = {**RUNS["classify"], "optimizer": "hessian-free", "structural_damping": 0.1}
+    with pytest.raises(InputError, match="nothing in this model is recurrent"):
+        ur.train("classify", out=tmp_path / "b", steps=1, **flags)
+
+
+@pytest.mark.parametrize(
+    ("task", "flags", "said"),
+    [
+        ("tag", {}, "no loss for it"),
+        ("forecast", {"source": ("adding",), "weight_decay": 0.1}, "neither decays"),
+        ("forecast", {"source": ("mackey-glass",), "length": 500, "head": "gaussian"}, "--head gaussian"),
+        ("reconstruct", {"sparse_units": 0.1}, "without penalties"),
+    ],
+)
+def test_what_it_cannot_do(task, flags, said, tmp_path):
+    with pytest.raises(InputError, match=said):
+        ur.train(task, out=tmp_path / "run", steps=1, optimizer="hessian-free", **flags)

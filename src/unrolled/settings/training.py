@@ -32,10 +32,13 @@ class TrainingSettings(Group):
         default=0.99, ge=0, lt=1, description="Weight of the past in the smoothed loss."
     )
     optimizer: Literal[
-        "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw"
+        *("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw"),
+        "hessian-free",
     ] = Field(default="adam", description="How weights follow gradients.")
     lr: float | None = Field(
-        default=None, gt=0, description="Learning rate (default: the optimiser's usual one)."
+        default=None,
+        gt=0,
+        description="Learning rate (default: the optimiser's usual one; hessian-free finds its own).",
     )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="For momentum and nesterov.")
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty (decoupled in adamw).")
@@ -51,6 +54,23 @@ class TrainingSettings(Group):
     )
     clip_value: float | None = Field(
         default=None, gt=0, description="Clip every gradient entry to +- this value."
+    )
+    damping: float = Field(
+        default=1.0,
+        gt=0,
+        description="hessian-free: lambda at the start; it then follows by itself.",
+    )
+    structural_damping: float = Field(
+        default=0.0, ge=0, description="hessian-free: mu, which holds the hidden states back."
+    )
+    cg_iterations: int = Field(
+        default=100, ge=1, description="hessian-free: most steps of conjugate gradients an update."
+    )
+    curvature: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="hessian-free: share of a batch on which curvature is measured.",
     )
     schedule: Literal["constant", "step", "cosine", "plateau"] = Field(
         default="constant", description="How the learning rate changes."

@@ -24,7 +24,7 @@ from unrolled.tasks.label_pictures import confusion_picture, reliability_picture
 from unrolled.tasks.picture_examples import Pictures
 from unrolled.tasks.signal_examples import Signals
 from unrolled.tasks.splitting import check_labels, shuffled, split_rows, warn_of_leaks
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Split, Task
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Objective, Split, Task
 from unrolled.tasks.text_examples import Texts, phrases_of
 
 KINDS: tuple[type[Examples], ...] = (Pictures, Signals, Texts)
@@ -234,14 +234,24 @@ class Classify(Task):
 
     def loss(self, model: nn.Module, batch: Batch, carry: Carry) -> tuple[Tensor, Carry]:
         """Cross-entropy of the labels in nats, times their weights, mean over rows. Nothing is carried on."""
-        device = next(model.parameters()).device
-        logits = model(*tensors(batch.inputs, device))
-        labels = torch.from_numpy(batch.labels).to(device)
-        if self._class_weights is None:
-            return functional.cross_entropy(logits, labels), {}
-        weights = torch.from_numpy(self._class_weights).to(logits)
-        nats = functional.cross_entropy(logits, labels, reduction="none")
-        return (weights[labels] * nats).mean(), {}
+        outputs, loss = self.objective(batch)
+        return loss(outputs(model)), {}
+
+    def objective(self, batch: Batch) -> Objective:
+        """Give the logits, and their cross-entropy."""
+
+        def outputs(model: nn.Module) -> Tensor:
+            return model(*tensors(batch.inputs, next(model.parameters()).device))
+
+        def loss(logits: Tensor) -> Tensor:
+            labels = torch.from_numpy(batch.labels).to(logits.device)
+            if self._class_weights is None:
+                return functional.cross_entropy(logits, labels)
+            weights = torch.from_numpy(self._class_weights).to(logits)
+            nats = functional.cross_entropy(logits, labels, reduction="none")
+            return (weights[labels] * nats).mean()
+
+        return Objective(outputs, loss)
 
     @cached_property
     def _class_weights(self) -> np.ndarray | None:

@@ -27,7 +27,7 @@ from unrolled.tasks.forecast_figures import error_by_step, figures
 from unrolled.tasks.forecast_heads import Told, make_head
 from unrolled.tasks.forecast_models import Echo, Windowed, forecast_model
 from unrolled.tasks.forecast_pictures import by_step, picture
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Split, Task
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Objective, Split, Task
 
 KINDS: dict[str, type[Source]] = {kind.kind: kind for kind in (Series, Adding, Films, Music)}
 SHOWN = 6
@@ -129,10 +129,33 @@ class Forecast(Task):
 
     def loss(self, model: nn.Module, batch: Sequences, carry: Carry) -> tuple[Tensor, Carry]:
         """The head's loss where forecasts are judged, of scaled numbers. Nothing is carried."""
-        x, y = (self._tensor(model, part) for part in (batch.x, batch.y))
-        judged = torch.from_numpy(batch.judged).to(x.device)
-        output, _ = model(x, self._lengths(batch, x.device))
-        return self.head.loss(output[judged], y[judged]), {}
+        outputs, loss = self._parts(batch)
+        return loss(outputs(model)), {}
+
+    def objective(self, batch: Sequences) -> Objective:
+        """Give the forecasts that are judged, and the head's loss of them.
+
+        Raises:
+            InputError: If the head tells quantiles or deviations, whose losses are not convex or not curved.
+        """
+        if self.settings.forecast.head in ("quantile", "gaussian"):
+            raise InputError(
+                f"--optimizer hessian-free: the loss of --head {self.settings.forecast.head} has not the "
+                "curvature it needs; take point or direction"
+            )
+        return self._parts(batch)
+
+    def _parts(self, batch: Sequences) -> Objective:
+        def outputs(model: nn.Module) -> Tensor:
+            x = self._tensor(model, batch.x)
+            found, _ = model(x, self._lengths(batch, x.device))
+            return found[torch.from_numpy(batch.judged).to(x.device)]
+
+        def loss(told: Tensor) -> Tensor:
+            y = torch.from_numpy(batch.y[batch.judged]).to(told)
+            return self.head.loss(told, y)
+
+        return Objective(outputs, loss)
 
     @property
     def closed_form(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn import functional
 
 from unrolled.data.splits import drawn
 from unrolled.errors import InputError
@@ -19,7 +20,7 @@ from unrolled.settings import Settings
 from unrolled.tasks import pictures as data
 from unrolled.tasks.autoencoder import Autoencoder, Passed, SequenceAutoencoder
 from unrolled.tasks.picture_task import PictureTask, Size, saved_size
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Split
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Objective, Split
 
 ROWS_AT_ONCE = 1000
 """Pictures that are judged side by side."""
@@ -106,6 +107,39 @@ class Reconstruct(PictureTask):
         """Error and penalties, mean over rows. Nothing is carried on."""
         passed = model(data.on(model, batch.rows), batch.alone)
         return reconstruction_error(passed, self.settings), {}
+
+    def objective(self, batch: PictureBatch) -> Objective:
+        """Give what is compared with the pictures, and the error.
+
+        Raises:
+            InputError: If layers are trained one by one, or penalties depend on more than what comes out.
+        """
+        own = self.settings.autoencoder
+        if (
+            batch.alone is not None
+            or own.sparse_units
+            or own.sparse_weights
+            or own.kl
+            or own.contraction
+        ):
+            raise InputError(
+                "--optimizer hessian-free trains all layers together, without penalties: leave out "
+                "--layer-steps, --sparse-units, --sparse-weights, --kl and --contraction"
+            )
+        entropy = own.error == "cross-entropy" and own.output == "sigmoid"
+
+        def outputs(model: nn.Module) -> Tensor:
+            passed = model(data.on(model, batch.rows), None)
+            return passed.scores if entropy else passed.reconstruction
+
+        def loss(made: Tensor) -> Tensor:
+            wanted = torch.as_tensor(batch.rows).to(made)
+            if entropy:
+                nats = functional.binary_cross_entropy_with_logits(made, wanted, reduction="none")
+                return nats.sum(1).mean()
+            return (made - wanted).square().sum(1).mean()
+
+        return Objective(outputs, loss)
 
     def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Squared error a picture on a split, and cross-entropy where that is what is made small."""

@@ -1,10 +1,10 @@
 """The protocol of a task: data -> task -> trained model. The training loop knows nothing else of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor, nn
@@ -30,6 +30,15 @@ class Criterion:
         if best is None:
             return value == value
         return value < best if self.better == "lower" else value > best
+
+
+class Objective(NamedTuple):
+    """A loss in two parts."""
+
+    outputs: Callable[[nn.Module], Tensor]
+    """Model -> what it gives."""
+    loss: Callable[[Tensor], Tensor]
+    """What a model gives -> a scalar."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,14 @@ class Task(ABC):
     def constrain(self, model: nn.Module) -> None:
         """Put weights back, after an update, into the bounds they are kept in."""
         return
+
+    def objective(self, batch: Any) -> Objective:  # noqa: ANN401
+        """Give a batch's loss in two parts, of which the second is convex: for ``hessian-free``.
+
+        Raises:
+            InputError: If the loss is no convex function of what the model gives.
+        """
+        raise InputError(f"--optimizer hessian-free: the task {self.name} has no loss for it")
 
     @property
     def closed_form(self) -> bool:

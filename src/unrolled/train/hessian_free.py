@@ -8,6 +8,7 @@ forward mode, J' u of a backward pass, and H is that of the loss by the outputs 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,28 +16,23 @@ from torch import Tensor, nn, optim
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
-from unrolled.train.conjugate import conjugate_gradients
+from unrolled.engine.randomness import counter
+from unrolled.errors import InputError
+from unrolled.layers.recurrent import Recurrent
+from unrolled.layers.standard import StandardLayers
+from unrolled.settings import TrainingSettings
+from unrolled.tasks.task import Objective, Task
+from unrolled.train.conjugate import Iterate, conjugate_gradients
 
 ARMIJO = 1e-2
 """Share of the slope by which a step must lower the loss."""
 SHRINK = 0.8
 """What a step that does not is multiplied by."""
 TRIALS = 60
+PARTS = 4
+"""Of a batch, whose squared gradients precondition the search."""
 RAISE, LOWER = 3 / 2, 2 / 3
 """What the damping is multiplied by where the quadratic model is bad, or good."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is to be made small on some examples.
-
-    Attributes:
-        outputs: Gives the model's outputs, called with the model; the same each time.
-        loss: Outputs -> a scalar, convex in them, as squared error and cross-entropies are.
-    """
-
-    outputs: Callable[[nn.Module], Tensor]
-    loss: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ class HessianFree(optim.Optimizer):
         super().__init__([{"params": self.weights}], {"lr": 1.0})
         for w in self.weights:
             self.state[w] = {"direction": torch.zeros_like(w)}
-        self.state[self.weights[0]]["damping"] = torch.tensor(damping, dtype=torch.float64)
+        self.state[self.weights[0]]["damping"] = self.weights[0].new_tensor(damping)
 
     @property
     def damping(self) -> float:
@@ -117,9 +113,9 @@ class HessianFree(optim.Optimizer):
 
     def step(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
-        problem: Problem,
-        curvature: Problem | None = None,
-        parts: Sequence[Problem] = (),
+        problem: Objective,
+        curvature: Objective | None = None,
+        parts: Sequence[Objective] = (),
     ) -> Report:
         """Make one update.
 
@@ -164,14 +160,16 @@ class HessianFree(optim.Optimizer):
 
     # ------------------------------------------------------------ derivatives
 
-    def _gradient(self, problem: Problem) -> tuple[float, Tensor]:
+    def _gradient(self, problem: Objective) -> tuple[float, Tensor]:
         with torch.enable_grad():
             loss = problem.loss(problem.outputs(self.model))
             found = torch.autograd.grad(loss, self.weights, materialize_grads=True)
         return float(loss.detach()), _flat(found)
 
     @contextmanager
-    def _curvature(self, problem: Problem, damping: float) -> Iterator[Callable[[Tensor], Tensor]]:
+    def _curvature(
+        self, problem: Objective, damping: float
+    ) -> Iterator[Callable[[Tensor], Tensor]]:
         """Give the function v -> (G + lambda I) v, with what both passes share kept meanwhile."""
         with torch.enable_grad(), _listening(self.recurrent) as heard:
             outputs = problem.outputs(self.model)
@@ -201,7 +199,7 @@ class HessianFree(optim.Optimizer):
 
         yield product
 
-    def _forward(self, problem: Problem, v: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _forward(self, problem: Objective, v: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Give J v of the outputs and, for structural damping, of the hidden states."""
         directions = self._unflat(v)
         with torch.no_grad(), forward_ad.dual_level(), _listening(self.recurrent) as heard:
@@ -216,14 +214,14 @@ class HessianFree(optim.Optimizer):
     # ------------------------------------------------------------ how far to go
 
     @torch.no_grad()
-    def _loss(self, problem: Problem, step: Tensor) -> float:
+    def _loss(self, problem: Objective, step: Tensor) -> float:
         weights = {
             name: w + d for (name, w), d in zip(self.named.items(), self._unflat(step), strict=True)
         }
         loss = float(problem.loss(problem.outputs(_With(self.model, weights))))
         return loss if loss == loss else float("inf")
 
-    def _best(self, problem: Problem, kept: Sequence["Any"]) -> tuple["Any", float]:
+    def _best(self, problem: Objective, kept: Sequence[Iterate]) -> tuple[Iterate, float]:
         """Go back over the iterates as long as that lowers the loss (Martens 2010, section 4.6)."""
         chosen, lowest = kept[-1], self._loss(problem, kept[-1].x)
         for iterate in reversed(kept[:-1]):
@@ -234,7 +232,7 @@ class HessianFree(optim.Optimizer):
         return chosen, lowest
 
     def _search(
-        self, problem: Problem, step: Tensor, slope: float, before: float, after: float
+        self, problem: Objective, step: Tensor, slope: float, before: float, after: float
     ) -> tuple[float, float]:
         """Shorten the step until it lowers the loss enough; give its length and the loss there."""
         rate = 1.0
@@ -288,3 +286,47 @@ def _dot(tensor: Tensor) -> Tensor:
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def hessian_free(model: nn.Module, training: TrainingSettings) -> HessianFree:
+    """Build the optimiser of the settings; structural damping holds every recurrent net in the model.
+
+    Raises:
+        InputError: If structural damping is asked for and nothing in the model is recurrent.
+    """
+    nets = [m for m in model.modules() if isinstance(m, Recurrent | StandardLayers)]
+    if training.structural_damping and not nets:
+        raise InputError("--structural-damping: nothing in this model is recurrent; leave it out")
+    return HessianFree(
+        model,
+        damping=training.damping,
+        structural=training.structural_damping,
+        recurrent=nets,
+        iterations=training.cg_iterations,
+    )
+
+
+def hessian_free_update(
+    optimizer: HessianFree, task: Task, step: int, rows: slice, training: TrainingSettings
+) -> Report:
+    """Make update number `step` of a task; its batch is drawn by the step, as always.
+
+    Curvature is measured on the first rows of the batch; quarters of the batch precondition.
+    """
+
+    def objective(first: int, last: int) -> Objective:
+        some = slice(first, last)
+        whole = task.objective(task.batch(step, some))
+
+        def outputs(model: nn.Module) -> Tensor:
+            with counter(training.seed, step, first):  # the same noise at every call
+                return whole.outputs(model)
+
+        return Objective(outputs, whole.loss)
+
+    first, last = rows.start, rows.stop
+    many = last - first
+    share = max(1, round(many * training.curvature))
+    cuts = [first + many * k // PARTS for k in range(PARTS + 1)]
+    parts = [objective(a, b) for a, b in pairwise(cuts) if b > a]
+    return optimizer.step(objective(first, last), objective(first, first + share), parts)

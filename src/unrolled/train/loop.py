@@ -16,12 +16,13 @@ from unrolled.checkpoint.load import own_cell
 from unrolled.checkpoint.weights import weights
 from unrolled.engine import Declined
 from unrolled.engine.randomness import counter
-from unrolled.errors import Interrupted, RunError
+from unrolled.errors import InputError, Interrupted, RunError
 from unrolled.layers.stack import part_streams
 from unrolled.settings import Settings
 from unrolled.tasks.task import Carry, Task
 from unrolled.train.callbacks import Callback, Checkpoint, Evaluation, Sample, Start, Step
 from unrolled.train.distributed import Group
+from unrolled.train.hessian_free import HessianFree, hessian_free, hessian_free_update
 from unrolled.train.judge import Judge
 from unrolled.train.log import Log
 from unrolled.train.optimisers import clip, make_optimizer
@@ -81,7 +82,12 @@ class Loop:
         self.model = task.build().to(self.device)
         part_streams(self.model)
         self.parameters = list(self.model.parameters())
-        self.optimizer = make_optimizer(self.parameters, self.training)
+        if self.training.optimizer == "hessian-free":
+            if group.world > 1:
+                raise InputError("--optimizer hessian-free runs in one process")
+            self.optimizer = hessian_free(self.model, self.training)
+        else:
+            self.optimizer = make_optimizer(self.parameters, self.training)
         self.position = Position(smoothed_loss=task.initial_loss)
         self.carry: Carry = {}
         self.committed: int | None = None
@@ -188,6 +194,10 @@ class Loop:
         batch = self.task.batch(step, self.rows)
         if self.task.closed_form:
             value, norm, carry, wishes = self.task.fit(self.model), None, {}, 0.0
+        elif isinstance(self.optimizer, HessianFree):
+            report = hessian_free_update(self.optimizer, self.task, step, self.rows, training)
+            value, norm, rate, carry = report.loss, report.gradient_norm, report.step, {}
+            wishes = float(stop.requested)
         elif isinstance(self.whole, WholeStep):
             value, norm, carry = self.whole.gradients(self.task, batch, self.carry)
             wishes = float(stop.requested)
@@ -203,7 +213,7 @@ class Loop:
             self._check(norm, "gradient", step + 1)
         if isinstance(self.whole, WholeStep):
             self.whole.update()
-        else:
+        elif not isinstance(self.optimizer, HessianFree):
             self.optimizer.step()
         self.task.constrain(self.model)
         self.carry = {name: state.detach() for name, state in carry.items()}

@@ -19,10 +19,11 @@ DEFAULT_RATES = {
     "adadelta": 1.0,
     "adam": 0.001,
     "adamw": 0.001,
+    "hessian-free": 1.0,
 }
 """Learning rate of each optimiser where none is set."""
 
-WITHOUT_EPSILON = ("sgd", "momentum", "nesterov")
+WITHOUT_EPSILON = ("sgd", "momentum", "nesterov", "hessian-free")
 
 
 class AdagradInside(optim.Optimizer):
@@ -76,6 +77,8 @@ def check_optimizer(training: TrainingSettings) -> None:
         raise InputError(f"--epsilon: {training.optimizer} has none; leave it out")
     if training.optimizer == "nesterov" and not training.momentum:
         raise InputError("--momentum 0.0: nesterov needs a momentum above 0")
+    if training.optimizer == "hessian-free" and (training.weight_decay or training.clip_value):
+        raise InputError("hessian-free neither decays weights nor clips; leave that out")
     if training.epsilon_inside and training.optimizer != "adagrad":
         raise InputError(f"--epsilon-inside is for adagrad, not for {training.optimizer}")
 
@@ -83,7 +86,7 @@ def check_optimizer(training: TrainingSettings) -> None:
 def make_optimizer(
     parameters: Iterable[nn.Parameter], training: TrainingSettings
 ) -> optim.Optimizer:
-    """Build the optimiser that the settings name.
+    """Build the optimiser that the settings name, one that follows gradients.
 
     Args:
         parameters: What to update.
@@ -121,6 +124,7 @@ def make_optimizer(
             return optim.Adam(group, **rates, **eps)
         case "adamw":
             return optim.AdamW(group, **rates, **eps)
+    raise ValueError(f"{kind} is made of a model: see unrolled.train.hessian_free")
 
 
 def clip(
