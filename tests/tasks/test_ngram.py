@@ -156,6 +156,16 @@ def test_cap_counts_the_start_only():
     np.testing.assert_array_equal(capped.nats(ids), start.nats(ids))
 
 
+@pytest.mark.parametrize("n", [0, 1, 6, 7, 500])
+def test_grams_that_fill_several_numbers_are_those_that_fill_one(n):
+    ids = np.random.default_rng(n).integers(0, 5, n)
+    few, many = (NGram.fit(ids, size).to_arrays() for size in (5, 100_000))
+    assert few.pop("head")[0] == 5
+    assert many.pop("head")[0] == 100_000
+    assert few.keys() == many.keys()
+    assert all(np.array_equal(few[name], many[name]) for name in few)
+
+
 def test_a_large_alphabet():
     ids = np.random.default_rng(0).integers(0, 50_000, 5000)
     model = NGram.fit(ids, 50_000, order=3)

@@ -155,14 +155,18 @@ class NGram:
         Raises:
             InputError: If a symbol is not in 0 ... size-1.
         """
-        symbols = _checked(ids[:cap], size)
+        grams = _sorted_grams(_checked(ids[:cap], size), size, order)
         levels, counts = [], []
-        context = np.zeros(len(symbols) + 1, np.int64)  # by place: node of the k-1 symbols there
-        for k in range(1, order + 1):
-            keys = context[:-1] * size + symbols[k - 1 :]
-            keys, context, count = np.unique(keys, return_inverse=True, return_counts=True)
-            levels.append(_Level.of(keys))
-            counts.append(_compact(count))
+        node = np.zeros(grams.shape[1], np.int64)  # by row: of its first k-1 symbols
+        begins = np.zeros(grams.shape[1], bool)
+        begins[:1] = True
+        for symbol in grams:
+            begins[1:] |= symbol[1:] != symbol[:-1]
+            whole = symbol < size
+            first = np.flatnonzero(begins & whole)
+            levels.append(_Level.of(node[first] * size + symbol[first]))
+            node = np.cumsum(begins & whole) - 1
+            counts.append(_compact(np.bincount(node[whole], minlength=len(first))))
         return cls(size, smoothing, levels, counts)
 
     def nats(
@@ -282,6 +286,33 @@ class NGram:
 
 
 _PARTS = ("symbols", "counts", "kinds")
+
+
+def _sorted_grams(symbols: np.ndarray, size: int, order: int) -> np.ndarray:
+    """Sort the longest grams of a text, one from each place: (order, n), in the first symbols first.
+
+    So all shorter ones lie sorted too, each with its copies side by side. Past the text's end stands `size`.
+    """
+    padded = np.append(symbols, np.full(order - 1, size)).astype(np.min_scalar_type(size))
+    grams = np.stack([padded[k : len(symbols) + k] for k in range(order)])
+    bits = size.bit_length()
+    fitting = 63 // bits  # symbols in a number; sorting one number is much faster than several
+    numbers = []
+    for start in range(0, order, fitting):
+        number = np.zeros(len(symbols), np.int64)
+        for symbol in grams[start : start + fitting]:
+            number = number << bits | symbol
+        numbers.append(number)
+    if len(numbers) > 1:
+        return grams[:, np.lexsort(numbers[::-1])]
+    (number,) = numbers
+    number.sort()
+    return np.stack(
+        [
+            (number >> bits * (order - 1 - k) & (1 << bits) - 1).astype(grams.dtype)
+            for k in range(order)
+        ]
+    )
 
 
 def _keys(
