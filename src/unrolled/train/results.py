@@ -26,7 +26,8 @@ def final_metrics(
         ``training`` (loss and smoothed loss at the end, in the task's units too), ``validation`` (of
         the kept weights), ``test``, ``held_out`` (the name of the split that counts: test, or
         validation where there is no test split), ``baselines`` (on that split), ``target`` (with
-        ``reached``, for a recipe), ``note`` (what must be said beside the figures) and ``seconds``. What there is no data for is left out.
+        ``reached``, for a recipe), ``note`` (what must be said beside the figures) and ``seconds``.
+        What there is no data for is left out.
 
     Raises:
         InputError: If the target's metric is not among the figures.
