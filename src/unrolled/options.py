@@ -56,7 +56,8 @@ def _parameter(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
 def _plain_type(annotation: Any) -> Any:  # noqa: ANN401 - a type or a Literal
     """Give the type of a flag's text; what the settings read from text themselves stays text."""
     if get_origin(annotation) in (Union, types.UnionType):
-        (annotation,) = (kind for kind in get_args(annotation) if kind is not types.NoneType)
+        kinds = [kind for kind in get_args(annotation) if kind is not types.NoneType]
+        annotation = kinds[0] if len(kinds) == 1 else str
     if get_origin(annotation) is Literal or annotation in (bool, int, float):
         return annotation
     return str

@@ -12,8 +12,6 @@ from unrolled.tasks.task import Objective
 from unrolled.train.conjugate import conjugate_gradients
 from unrolled.train.hessian_free import HessianFree
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
-
 
 class Net(nn.Module):
     """A recurrent layer and a read-out at every step."""
@@ -220,7 +218,11 @@ def test_structural_damping_on_the_command_line(tmp_path):
     [
         ("tag", {}, "no loss for it"),
         ("forecast", {"source": ("adding",), "weight_decay": 0.1}, "neither decays"),
-        ("forecast", {"source": ("mackey-glass",), "length": 500, "head": "gaussian"}, "--head gaussian"),
+        (
+            "forecast",
+            {"source": ("mackey-glass",), "length": 500, "head": "gaussian"},
+            "--head gaussian",
+        ),
         ("reconstruct", {"sparse_units": 0.1}, "without penalties"),
     ],
 )

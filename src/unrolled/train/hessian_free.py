@@ -5,9 +5,11 @@ neural networks with Hessian-free optimization". The matrix G = J' H J is never 
 forward mode, J' u of a backward pass, and H is that of the loss by the outputs alone.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
@@ -96,6 +98,10 @@ class HessianFree(optim.Optimizer):
             )
         if structural and not recurrent:
             raise ValueError("structural damping needs the modules whose states it holds")
+        with warnings.catch_warnings(), suppress(ImportError):
+            # What torch loads at its first forward mode warns of torch.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import_module("torch._decomp.decompositions_for_jvp")
         self.model = model
         self.named = {name: w for name, w in model.named_parameters() if w.requires_grad}
         self.weights = [*self.named.values()]
