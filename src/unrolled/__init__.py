@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from unrolled.inspect.describe import describe as describe
     from unrolled.inspect.filters import filters as filters
     from unrolled.inspect.gradients import check_gradients as check_gradients
+    from unrolled.inspect.graph import graph as graph
     from unrolled.layers import GRU as GRU
     from unrolled.layers import LSTM as LSTM
     from unrolled.layers import RNN as RNN
@@ -73,6 +74,7 @@ __all__ = [
     "explain",
     "filters",
     "frozen",
+    "graph",
     "layers",
     "load",
     "pool_over_time",
@@ -108,6 +110,7 @@ __getattr__, __dir__ = lazily(
         "explain": "unrolled.inspect.cells",
         "filters": "unrolled.inspect.filters",
         "frozen": "unrolled.engine.frozen",
+        "graph": "unrolled.inspect.graph",
         "layers": "unrolled.layers",
         "load": "unrolled.checkpoint.load",
         "pool_over_time": "unrolled.layers",

@@ -1,7 +1,7 @@
 """``unrolled inspect``: a trained model seen from inside."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
@@ -11,17 +11,30 @@ if TYPE_CHECKING:
     from unrolled.checkpoint.load import Trained
 
 
+class Told(Protocol):
+    """What an inspector found: ``str()`` is for people, ``to_dict`` for JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values."""
+        ...
+
+
 def inspect_(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help="What it is looked at with.")],
     what: Annotated[
-        Literal["filters", "ngrams", "attention"],
+        Literal[
+            "filters", "ngrams", "attention", "graph", "check", "gradients", "activations"
+        ],
         typer.Argument(
             metavar="WHAT",
             help="filters: of a model of pictures its filters, activation maps, what excites its "
             "units, and which of them are dead, saturated or duplicates; ngrams: of a text cnn the "
             "n-grams that drive its filters and its decisions; attention: of what translates or captions "
-            "what it looked at for each symbol it wrote.",
+            "what it looked at for each symbol it wrote; graph: what it computes on one row, with value and "
+            "gradient at every node; check: whether the gradients of its loss are right; gradients: how far "
+            "they reach through time, and what to try if they do not; activations: what the units of a "
+            "language model track.",
         ),
     ] = "filters",
     out: Annotated[
@@ -35,6 +48,9 @@ def inspect_(
         int, typer.Option(metavar="N", min=1, help="Draw so many units of each layer.")
     ] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
+    epsilon: Annotated[
+        float, typer.Option(metavar="X", help="check: step of a difference.")
+    ] = 1e-4,
     cell: Annotated[
         str | None,
         typer.Option("--cell", help="Your own cell again, for a model that was trained with it."),
@@ -49,6 +65,18 @@ def inspect_(
         return
     if what == "attention":
         _attention(load(model, cell), data, out or model / what, pictures, json=json)
+        return
+    if what == "graph":
+        _graph(load(model, cell), data, out or model / what, json=json)
+        return
+    if what == "check":
+        _check(load(model, cell), data, out or model / what, epsilon, seed, json=json)
+        return
+    if what == "gradients":
+        _gradients(load(model, cell), data, out or model / what, json=json)
+        return
+    if what == "activations":
+        _activations(load(model, cell), data, out or model / what, json=json)
         return
     from unrolled.inspect.filters import filters
     from unrolled.inspect.picture_net import picture_net
@@ -87,3 +115,57 @@ def _attention(trained: "Trained", data: str, out: Path, count: int, *, json: bo
         seen = (f"{symbol.strip()} <- {at.strip()} {weight:.2f}" for symbol, at, weight in one.most)
         console.results().print(", ".join(seen), soft_wrap=True)
         console.results().print(f"picture  {path}\n", soft_wrap=True)
+
+
+def _graph(trained: "Trained", data: str, out: Path, *, json: bool) -> None:
+    from unrolled.checkpoint import files
+    from unrolled.inspect.graph_model import graph_of
+
+    title, found = graph_of(trained, data)
+    path = out / "graph.svg"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.failure(out, error) from None
+    files.write(path, found.to_svg().encode(), durable=False)
+    if json:
+        console.print_json({"of": title, **found.to_dict(), "picture": str(path)})
+    else:
+        console.results().print(
+            f"{title}\n\n{found}\n\npicture  {path}", soft_wrap=True, markup=False
+        )
+
+
+def _check(
+    trained: "Trained", data: str, out: Path, epsilon: float, seed: int, *, json: bool
+) -> None:
+    from unrolled.inspect.check_model import check_model, page_of
+
+    found = check_model(trained, data, eps=epsilon, seed=seed)
+    _tell(found, page_of(found).write(out, "check.html"), json=json)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _gradients(trained: "Trained", data: str, out: Path, *, json: bool) -> None:
+    from unrolled.inspect.flow_page import page_of
+    from unrolled.inspect.flow_report import flow_of
+
+    found = flow_of(trained, data)
+    _tell(found, page_of(found).write(out, "gradients.html"), json=json)
+
+
+def _activations(trained: "Trained", data: str, out: Path, *, json: bool) -> None:
+    from unrolled.inspect.activations import activations
+
+    found = activations(trained, data)
+    _tell(found, found.page().write(out, "activations.html"), json=json)
+
+
+def _tell(found: "Told", page: Path, *, json: bool) -> None:
+    """Say what was found, and where the page is."""
+    if json:
+        console.print_json({**found.to_dict(), "page": str(page)})
+    else:
+        console.results().print(str(found), soft_wrap=True, markup=False, highlight=False)
+        console.results().print(f"\npage  {page}", soft_wrap=True)

@@ -1,0 +1,46 @@
+"""A trained model with the data it learned from, read again."""
+
+from unrolled.checkpoint.load import Trained
+from unrolled.data.builtin import BUILTINS
+from unrolled.errors import InputError
+from unrolled.settings import Settings
+from unrolled.tasks.task import Task, task_class
+
+
+def with_data(trained: Trained, source: str, **flags: object) -> Task:
+    """Give a model's task, prepared with data, so that it has batches and splits.
+
+    Args:
+        trained: The model.
+        source: Data such as it was trained on: a file, a directory, a data set.
+        flags: Settings that are to differ, as ``batch_size=1``.
+
+    Raises:
+        InputError: If the data is missing or damaged, or is encoded otherwise than the model expects.
+    """
+    settings = Settings.from_flags(
+        trained.settings.task, {"source": (source,), **flags}, trained.settings
+    )
+    task = task_class(settings.task).prepare(settings)
+    # What counts is that every symbol and label has the number it had.
+    shapes = [
+        {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        for model in (task.build(), trained.model)
+    ]
+    if shapes[0] != shapes[1] or _symbols(task) != _symbols(trained.task):
+        known = " or ".join(trained.settings.data.source) or f"one of {', '.join(BUILTINS)}"
+        raise InputError(
+            f"{source} has other symbols, labels or sizes than {trained.directory} was trained with; "
+            f"give the data of its training, {known}"
+        )
+    return task
+
+
+def _symbols(task: Task) -> object:
+    """Give what numbers are called, without what was measured on the data."""
+    return {
+        name: value
+        for name, value in task.artefacts().vocabulary.items()
+        if not isinstance(value, float | int)
+        and name in ("labels", "symbols", "vocabulary", "text")
+    }
