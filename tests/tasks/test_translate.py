@@ -14,7 +14,7 @@ from unrolled.errors import InputError, RunError
 from unrolled.inspect.attention import attention
 from unrolled.settings import Settings
 from unrolled.tasks.translate import Translate
-from unrolled.tasks.writing import PADDING, Manner
+from unrolled.tasks.written import PADDING, Manner
 
 PAIRS = [
     ("eins", "one"),

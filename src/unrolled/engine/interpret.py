@@ -1,12 +1,17 @@
 """A traced step, evaluated node by node with torch: slow, but any derivative of it exists."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unrolled.engine.graph import Node
+from unrolled.engine.graph import Node, reachable
+from unrolled.engine.packing import Packing
+
+if TYPE_CHECKING:
+    from unrolled.engine.native import Compiled
 
 ATEN: dict[str, Callable[..., Tensor]] = {
     **{
@@ -70,3 +75,62 @@ def compute(node: Node, a: Sequence[Tensor], like: Tensor) -> Tensor:
     if node.op in COMPARISONS:
         return COMPARISONS[node.op](*a).to(like.dtype)
     return ATEN[node.op](*a)
+
+
+def unroll(
+    compiled: "Compiled", packing: Packing, given: Sequence[Tensor | None]
+) -> tuple[Tensor, ...]:
+    """Compute what a compiled run gives, with torch operations, of which any derivative exists."""
+    graph = compiled.step
+    first = given[0]
+    assert first is not None
+    rows = {
+        name: tensor.reshape(packing.rows, -1)
+        for name, tensor in zip(compiled.inputs, given, strict=False)
+        if tensor is not None
+    }
+    trails = {
+        name: [
+            *(
+                first.new_zeros(depth, packing.batch, width)
+                if state is None
+                else state.view(depth, packing.batch, width)
+            )
+        ]
+        for name, depth, width, state in zip(
+            compiled.state_names,
+            compiled.depths,
+            compiled.widths,
+            given[len(compiled.inputs) :],
+            strict=False,
+        )
+    }
+    constants = given[len(compiled.inputs) + len(compiled.state_names) :]
+    named = graph.states | graph.outputs | graph.gates
+    roots = [*graph.states.values(), *(named[name] for name in compiled.wanted)]
+    nodes = reachable(roots)
+    results: dict[str, list[Tensor]] = {name: [] for name in compiled.wanted}
+    for t in range(packing.steps):
+        start, n = int(packing.offsets[t]), int(packing.running[t])
+        leaves: dict[Any, Any] = {}
+        for node in nodes:
+            if node.op in ("x", "extra"):
+                leaves[node] = rows[node.attrs[0]][start : start + n]
+            elif node.op == "state":
+                name, lag = node.attrs
+                leaves[node] = trails[name][-lag][:n]
+            elif node.op == "once":
+                leaves[node] = constants[node.attrs[0]]
+        values = evaluate(nodes, leaves, rows["x"][start : start + n])
+        for name in compiled.wanted:
+            results[name].append(values[named[name]].expand(n, named[name].width))
+        for name, node in graph.states.items():
+            # Rows that have ended keep what they had; of those that look further back, all of it.
+            new, trail = values[node].expand(n, node.width), trails[name]
+            trails[name] = [
+                torch.cat([later[:n], earlier[n:]])
+                for earlier, later in zip(trail, [*trail[1:], new], strict=True)
+            ]
+    wanted = (torch.cat(results[name]) for name in compiled.wanted)
+    last = (torch.cat(trail) for trail in trails.values())
+    return (*(w.view(*packing.shape, w.shape[1]) for w in wanted), *last)

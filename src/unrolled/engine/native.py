@@ -15,8 +15,7 @@ from torch import Tensor
 from unrolled.engine.cell import Cell
 from unrolled.engine.compile import Program, build
 from unrolled.engine.encode import encode
-from unrolled.engine.graph import reachable
-from unrolled.engine.interpret import evaluate
+from unrolled.engine.interpret import unroll
 from unrolled.engine.packing import Packing
 from unrolled.engine.rewrite import rewrite
 from unrolled.engine.trace import trace
@@ -146,58 +145,6 @@ class Compiled:
             like.new_empty(depth * batch, width)
             for depth, width in zip(self.depths, self.widths, strict=True)
         ]
-
-    def interpret(self, packing: Packing, given: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-        """Compute the same with torch operations, of which any derivative exists."""
-        graph = self.step
-        first = given[0]
-        assert first is not None
-        rows = {
-            name: tensor.reshape(packing.rows, -1)
-            for name, tensor in zip(self.inputs, given, strict=False)
-            if tensor is not None
-        }
-        trails = {
-            name: [
-                *(
-                    first.new_zeros(depth, packing.batch, width)
-                    if state is None
-                    else state.view(depth, packing.batch, width)
-                )
-            ]
-            for name, depth, width, state in zip(
-                self.state_names, self.depths, self.widths, given[len(self.inputs) :], strict=False
-            )
-        }
-        constants = given[len(self.inputs) + len(self.state_names) :]
-        named = graph.states | graph.outputs | graph.gates
-        roots = [*graph.states.values(), *(named[name] for name in self.wanted)]
-        nodes = reachable(roots)
-        results: dict[str, list[Tensor]] = {name: [] for name in self.wanted}
-        for t in range(packing.steps):
-            start, n = int(packing.offsets[t]), int(packing.running[t])
-            leaves: dict[Any, Any] = {}
-            for node in nodes:
-                if node.op in ("x", "extra"):
-                    leaves[node] = rows[node.attrs[0]][start : start + n]
-                elif node.op == "state":
-                    name, lag = node.attrs
-                    leaves[node] = trails[name][-lag][:n]
-                elif node.op == "once":
-                    leaves[node] = constants[node.attrs[0]]
-            values = evaluate(nodes, leaves, rows["x"][start : start + n])
-            for name in self.wanted:
-                results[name].append(values[named[name]].expand(n, named[name].width))
-            for name, node in graph.states.items():
-                # Rows that have ended keep what they had; of those that look further back, all of it.
-                new, trail = values[node].expand(n, node.width), trails[name]
-                trails[name] = [
-                    torch.cat([later[:n], earlier[n:]])
-                    for earlier, later in zip(trail, [*trail[1:], new], strict=True)
-                ]
-        wanted = (torch.cat(results[name]) for name in self.wanted)
-        last = (torch.cat(trail) for trail in trails.values())
-        return (*(w.view(*packing.shape, w.shape[1]) for w in wanted), *last)
 
 
 class Plan:
@@ -393,7 +340,7 @@ def _twice(
     grads: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
     """The gradient as torch operations, where its own derivative is wanted."""
-    return differentiate(plan.compiled.interpret(packing, given), given, grads)
+    return differentiate(unroll(plan.compiled, packing, given), given, grads)
 
 
 def differentiate(

@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 from unrolled.engine import native, past
 from unrolled.engine.cell import Cell
 from unrolled.engine.check import check_lengths
+from unrolled.engine.interpret import unroll
 from unrolled.engine.native import Plan
 from unrolled.engine.packing import alike, pack
 from unrolled.engine.programs import named
@@ -257,7 +258,7 @@ def _twice(
 ) -> list[Tensor | None]:
     """The gradient as torch operations, where its own derivative is wanted."""
     plan, rows = call.plan, _Rows(call)
-    found = plan.compiled.interpret(rows.packing, rows.given(call))
+    found = unroll(plan.compiled, rows.packing, rows.given(call))
     results = [*map(rows.leave, _without_repeats(plan, found[: len(plan.results)]))]
     return native.differentiate(
         [*results, *map(rows.unsort, found[len(plan.results) :])], given, grads

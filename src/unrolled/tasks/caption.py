@@ -27,7 +27,8 @@ from unrolled.tasks.drawing import maps
 from unrolled.tasks.nearest import NearestPicture
 from unrolled.tasks.pictures import as_text, as_words
 from unrolled.tasks.task import Artefacts, Criterion
-from unrolled.tasks.writing import ROWS_AT_ONCE, Items, Manner, Rows, Writer, check_settings
+from unrolled.tasks.writing import ROWS_AT_ONCE, Writer, check_settings
+from unrolled.tasks.written import Items, Manner, Rows
 
 MAP = 8
 """Most places a side of the map that attention looks at."""

@@ -26,7 +26,8 @@ from unrolled.tasks.examples import Found
 from unrolled.tasks.nearest import NearestText
 from unrolled.tasks.splitting import split_rows
 from unrolled.tasks.task import Artefacts, Criterion, Split
-from unrolled.tasks.writing import ROWS_AT_ONCE, Items, Manner, Rows, Writer, check_settings
+from unrolled.tasks.writing import ROWS_AT_ONCE, Writer, check_settings
+from unrolled.tasks.written import Items, Manner, Rows
 
 _log = logging.getLogger(__name__)
 
