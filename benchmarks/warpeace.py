@@ -20,6 +20,7 @@ from torch.nn import functional
 import unrolled as ur
 from unrolled.checkpoint.directory import ModelDirectory
 from unrolled.tasks.generate import Generate
+from unrolled.tasks.language_texts import Running
 from unrolled.train import plan
 from unrolled.train.distributed import Group
 from unrolled.train.loop import Loop
@@ -81,12 +82,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     torch.set_num_threads(parser.parse_args().threads)
     recipe = ur.Settings.from_toml(RECIPE)
-    first = Generate.prepare(recipe)
+    text = Running.prepare(recipe)
     print(f"{'':8} {'torch.nn':>10} {'unrolled':>10} {'ratio':>7}")
     for layers, hidden in SHAPES:
         flags = {"layers": layers, "hidden": hidden, "sample_length": 0, "split": (0.9, 0.0, 0.1)}
         settings = ur.Settings.from_flags("generate", flags, recipe)
-        task = Generate(settings, first.vocabulary, first.ngram, first.corpus)
+        task = Generate(settings, Running(settings, text.vocabulary, text.ngram, text.corpus))
         sides = Ours(task, settings), Torch(task, settings)
         taken: list[list[float]] = [[], []]
         for turn in range(ROUNDS + 1):

@@ -90,7 +90,7 @@ def test_every_symbol_is_scored_once(tmp_path, length):
     model = Memoryless()
     logits = model.weight[torch.from_numpy(ids[:-1])]
     expected = functional.cross_entropy(logits, torch.from_numpy(ids[1:]))
-    assert task._nats(model, ids, 300) == pytest.approx(expected.item(), rel=1e-12)
+    assert task.texts.nats(model, ids, 300) == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_rows_of_a_score_carry_their_state(tmp_path):
@@ -101,7 +101,7 @@ def test_rows_of_a_score_carry_their_state(tmp_path):
     with torch.no_grad():
         logits, _ = model(x)
     expected = functional.cross_entropy(logits[:, 0], torch.from_numpy(ids[1:]))
-    assert task._nats(model, ids) == pytest.approx(expected.item(), rel=1e-12)
+    assert task.texts.nats(model, ids) == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_validate_evaluate_and_baselines_agree(tmp_path):
@@ -233,7 +233,7 @@ def test_errors_flow_back_further_than_between_two_updates(tmp_path, cell):
     task = make(tmp_path, window=7, stride=3, batch_size=2, hidden=5, dtype="float64", cell=cell)
     model = task.build()
     parameters = [*model.parameters()]
-    ids = np.asarray(task.corpus.training.ids)
+    ids = np.asarray(task.texts.corpus.training.ids)
     rows = ids[: len(ids) // 2 * 2].reshape(2, -1)[:, :14]
     symbols, carry = torch.from_numpy(rows.T.astype(np.int64)), {}
     parts = ur.truncated(lambda ids, states: model(ids, states), symbols[:-1], 3, 7)

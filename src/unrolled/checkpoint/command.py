@@ -28,8 +28,13 @@ def register(app: typer.Typer) -> None:
 
 def _sample(
     model: Model,
-    prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",
-    length: Annotated[int, typer.Option(help="Symbols to write.")] = 500,
+    prompt: Annotated[
+        str, typer.Option(help="What the text begins with; of music a file of one piece.")
+    ] = "",
+    length: Annotated[
+        int | None,
+        typer.Option(help="Symbols to write, or steps of music. \\[default 500, of music 64]"),
+    ] = None,
     temperature: Annotated[
         float | None, typer.Option(help="0: always the likeliest; above 1: wilder. \\[default 1]")
     ] = None,
@@ -46,23 +51,36 @@ def _sample(
         typer.Option(metavar="WIDTH", help="Search for one likely text instead of drawing."),
     ] = None,
     unknown: Annotated[
-        Literal["error", "skip"],
-        typer.Option(help="What to do with symbols of the prompt that the model never saw."),
-    ] = "error",
+        Literal["error", "skip"] | None,
+        typer.Option(
+            help="What to do with symbols of the prompt that the model never saw. \\[default error]"
+        ),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="What kind of text, for a model that learned labels.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write music to a file: its notes as .json, or drawn as .png."),
+    ] = None,
     cell: OwnCell = None,
     json: console.Json = False,
 ) -> None:
-    """Write text with a trained language model, shown as it is drawn."""
+    """Write text or music with a trained model, shown as it is drawn."""
     from unrolled.checkpoint.load import load
 
-    chosen = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    drawing = {name: value for name, value in chosen.items() if value is not None}
-    common = {"length": length, "stop": stop, "unknown": unknown}
+    drawing = _given(temperature=temperature, top_k=top_k, top_p=top_p)
+    common = _given(length=length, stop=stop, unknown=unknown, label=label)
     if beam is not None and (drawing or samples > 1):
         raise InputError(
             "--beam finds one text: leave out --samples, --temperature, --top-k and --top-p"
         )
     trained = load(model, cell)
+    if out is not None:
+        if beam is not None or samples > 1:
+            raise InputError("--out takes one piece of music; leave out --samples and --beam")
+        trained.compose(out, prompt, seed=seed, **drawing, **common)
+        return
     if beam is not None:
         texts = [iter([trained.beam(prompt, width=beam, **common)])]
     else:
@@ -76,10 +94,15 @@ def _sample(
     for number, pieces in enumerate(texts, start=1):
         if samples > 1:
             print(f"--- {number} of {samples} ---")
-        _stream(prompt)
+        if trained.task.prompts == "text":
+            _stream(prompt)
         for piece in pieces:
             _stream(piece)
         print()
+
+
+def _given(**options: object) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _stream(text: str) -> None:
@@ -121,11 +144,8 @@ def _predict(
     texts = list(_read_inputs(inputs or [], file))
     if not texts:
         raise InputError("nothing to predict: give texts, or --file with one text a line")
-    chosen = {
-        **{"beam": beam, "length_penalty": length_penalty, "temperature": temperature},
-        **{"top_k": top_k, "top_p": top_p, "seed": seed},
-    }
-    options = {name: value for name, value in chosen.items() if value is not None}
+    search = _given(beam=beam, length_penalty=length_penalty)
+    options = search | _given(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     predictions = load(model, cell).predict(texts, **options)
     if json:
         console.print_json({"predictions": list(predictions)})

@@ -1,7 +1,8 @@
 """A trained model, ready to use."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from unrolled.cells import fingerprint, resolve
+from unrolled.checkpoint import files
 from unrolled.checkpoint.directory import MODEL, ModelDirectory
 from unrolled.checkpoint.weights import load_weights
 from unrolled.errors import InputError
@@ -34,7 +36,7 @@ class Trained:
         Raises:
             InputError: If the task has nothing to sample, or refuses the prompt or an option.
         """
-        return self._writer("sample")(self.model, prompt, **options)
+        return self._writer("sample", options)(self.model, prompt, **options)
 
     def beam(self, prompt: str = "", **options: Any) -> str:  # noqa: ANN401 - the task's own
         """Find a likely continuation of a prompt, as the task's ``beam`` does.
@@ -42,7 +44,17 @@ class Trained:
         Raises:
             InputError: If the task has nothing to search, or refuses the prompt or an option.
         """
-        return self._writer("beam")(self.model, prompt, **options)
+        return self._writer("beam", options)(self.model, prompt, **options)
+
+    def compose(self, file: str | Path, prompt: str = "", **options: Any) -> None:  # noqa: ANN401
+        """Write what :meth:`sample` draws to a file, as the task's ``compose`` does.
+
+        Raises:
+            InputError: If the task composes nothing, or refuses the file, the prompt or an option.
+        """
+        path = Path(file)
+        content = self._writer("compose", options)(self.model, prompt, path.suffix, **options)
+        files.write(path, content, durable=False)
 
     def predict(
         self,
@@ -67,10 +79,17 @@ class Trained:
         with torch.no_grad():
             return self.task.evaluate(self.model, _several(sources))
 
-    def _writer(self, method: str) -> Callable[..., Any]:
+    def _writer(self, method: str, options: Mapping[str, Any]) -> Callable[..., Any]:
         found = getattr(self.task, method, None)
+        if found is None and hasattr(self.task, "sample"):
+            raise InputError(f"a {self.task.name} model has no {method}, but a sample")
         if found is None:
             raise InputError(f"a {self.task.name} model writes no samples; use predict or evaluate")
+        taken = signature(found).parameters
+        if unknown := [flag(name) for name in options if name not in taken]:
+            raise InputError(
+                f"a {self.task.name} model writes without {', '.join(unknown)}; leave it out"
+            )
         return found
 
 

@@ -9,6 +9,8 @@ from unrolled.data.tagged import Tagged
 from unrolled.errors import InputError
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+UNIVERSAL, PLAIN = "universal", "plain"
+"""Kinds of files."""
 NOTHING = "_"
 """How CoNLL-U writes that a column has no value."""
 DOCUMENT = "-DOCSTART-"
@@ -39,12 +41,51 @@ def read_conll(name: str, text: str, columns: Sequence[str] = ()) -> Iterator[Ta
         raise InputError(
             f"--columns {','.join(columns)} names {len(columns)}; a tagger reads two, word and tag"
         )
+    usual = {UNIVERSAL: ("form", "upos"), PLAIN: ("1", "-1")}
+    if len(columns) == 1:
+        usual = {kind: (word, columns[0]) for kind, (word, _) in usual.items()}
+    elif columns:
+        usual = dict.fromkeys(usual, columns)
+    found = _sequences(name, text, usual)
+    return (Tagged(words, [tag for (tag,) in tags], name) for words, tags in found)
+
+
+def read_several(name: str, text: str, columns: Sequence[str] = ()) -> Iterator[Tagged]:
+    """Read sequences of words with several tags each, a tuple; else as :func:`read_conll`.
+
+    Args:
+        name: What the file is called.
+        text: Its content.
+        columns: The word's, and two tags' or more; by default ``form, upos, xpos``, else all.
+
+    Raises:
+        InputError: If fewer than two tags are named; else as :func:`read_conll`.
+    """
+    if columns and len(columns) < 3:
+        raise InputError(
+            f"--columns {','.join(columns)} names {len(columns) - 1} besides the words; several tasks are "
+            "two or more, as in form,upos,xpos"
+        )
+    usual = {UNIVERSAL: columns or ("form", "upos", "xpos"), PLAIN: columns}
+    return (Tagged(words, tags, name) for words, tags in _sequences(name, text, usual))
+
+
+def _sequences(
+    name: str, text: str, columns: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[list[str], list[tuple[str, ...]]]]:
+    """Give the words of each sequence, and a tuple of tags for each of them.
+
+    Args:
+        name: What the file is called.
+        text: Its content.
+        columns: Those of the word and the tags, by the kind of file; of a plain one all, if none are named.
+    """
     heading = GLOBAL.match(text)
     names = heading[1].lower().split() if heading else []
     of_universal = re.search(r"\.conllup?(\.gz)?$", name) or _looks_universal(text)
     if of_universal:
-        return _universal(name, text, columns, names or list(CONLLU))
-    return _plain(name, text[heading.end() :] if heading else text, columns, names)
+        return _universal(name, text, columns[UNIVERSAL], names or list(CONLLU))
+    return _plain(name, text[heading.end() :] if heading else text, columns[PLAIN], names)
 
 
 def _looks_universal(text: str) -> bool:
@@ -55,12 +96,11 @@ def _looks_universal(text: str) -> bool:
 
 def _universal(
     name: str, text: str, columns: Sequence[str], names: Sequence[str]
-) -> Iterator[Tagged]:
+) -> Iterator[tuple[list[str], list[tuple[str, ...]]]]:
     import conllu
     from conllu.exceptions import ParseException
 
-    chosen = columns if len(columns) == 2 else ("form", *(columns or ("upos",)))
-    word, tag = (_named(column, names, name) for column in chosen)
+    chosen = [_named(column, names, name) for column in columns]
     for start, block in _blocks(text):
         where = f"{name}:{start}"
         try:
@@ -70,15 +110,15 @@ def _universal(
         for sentence in sentences:
             whole = [token for token in sentence if isinstance(token.get("id", 1), int)]
             for token in whole:
-                for column in (word, tag):
+                for column in chosen:
                     if column.partition(".")[0] not in token:
                         raise InputError(
                             f"{where}: a line of the sentence has {len(token)} columns, but {column} is "
                             f"number {names.index(column.partition('.')[0]) + 1} of {len(names)}"
                         )
             if whole:
-                steps, tags = ([_value(token, column) for token in whole] for column in (word, tag))
-                yield Tagged(steps, tags, name)
+                values = [[_value(token, column) for column in chosen] for token in whole]
+                yield [word for word, *_ in values], [tuple(tags) for _, *tags in values]
 
 
 def _named(column: str, names: Sequence[str], file: str) -> str:
@@ -104,16 +144,19 @@ def _value(token: Mapping[str, Any], column: str) -> str:
     return str(value) if value else NOTHING
 
 
-def _plain(name: str, text: str, columns: Sequence[str], names: Sequence[str]) -> Iterator[Tagged]:
-    now = Tagged([], [], name)
-    width, first, places = 0, 0, (0, -1)
-    tabs = None
+def _plain(
+    name: str, text: str, columns: Sequence[str], names: Sequence[str]
+) -> Iterator[tuple[list[str], list[tuple[str, ...]]]]:
+    words: list[str] = []
+    tags: list[tuple[str, ...]] = []
+    width, first, tabs = 0, 0, None
+    places: list[int] = []
     for number, line in enumerate(StringIO(f"{text}\n\n"), 1):
         row = line.rstrip("\r\n")
         if not row.strip():
-            if now.steps:
-                yield now
-            now = Tagged([], [], name)
+            if words:
+                yield words, tags
+            words, tags = [], []
             continue
         tabs = "\t" in row if tabs is None else tabs
         parts = row.split("\t") if tabs else row.split()
@@ -126,25 +169,22 @@ def _plain(name: str, text: str, columns: Sequence[str], names: Sequence[str]) -
                 f"{where} has {_counted(len(parts))}, {row[:40]!r}, but line {first} has {width}; a line "
                 "is a word and its tag, with a tab or a space between"
             )
-        word, tag = (parts[place] for place in places)
-        if not word or not tag.strip():
+        word, *others = (parts[place] for place in places)
+        if not word or not all(tag.strip() for tag in others):
             raise InputError(f"{where} is {row[:40]!r}: the {'tag' if word else 'word'} is empty")
         if word != DOCUMENT:
-            now.steps.append(word)
-            now.tags.append(tag.strip())
+            words.append(word)
+            tags.append(tuple(tag.strip() for tag in others))
 
 
-def _places(
-    columns: Sequence[str], names: Sequence[str], width: int, where: str
-) -> tuple[int, int]:
-    """Give where word and tag stand in a line."""
+def _places(columns: Sequence[str], names: Sequence[str], width: int, where: str) -> list[int]:
+    """Give where word and tags stand in a line; the word first if no columns are named."""
     if width < 2:
         raise InputError(
             f"{where} has one column; a line is a word and its tag, with a tab or a space between"
         )
-    wanted = columns if len(columns) == 2 else ("1", *(columns or ("-1",)))
     found = []
-    for column in wanted:
+    for column in columns or [str(place + 1) for place in range(width)]:
         number = _number(column)
         if number is None and column.lower() in names:
             number = names.index(column.lower()) + 1
@@ -154,7 +194,7 @@ def _places(
         if not 1 <= abs(number) <= width:
             raise InputError(f"{where} has no column {number}; it has {_counted(width)}")
         found.append(number - 1 if number > 0 else number)
-    return found[0], found[1]
+    return found
 
 
 def _number(column: str) -> int | None:

@@ -35,12 +35,17 @@ def read_music(piece: Piece) -> dict[str, list[np.ndarray]]:
     if not isinstance(parts, dict) or not all(isinstance(part, list) for part in parts.values()):
         raise InputError(f"{piece.name} must be an object of lists of pieces: train, valid, test")
     return {
-        name: [_roll(steps, f"{piece.name}: piece {n} of {name}") for n, steps in enumerate(part)]
+        name: [rolled(steps, f"{piece.name}: piece {n} of {name}") for n, steps in enumerate(part)]
         for name, part in parts.items()
     }
 
 
-def _roll(steps: Any, where: str) -> np.ndarray:  # noqa: ANN401 - whatever the JSON holds
+def rolled(steps: Any, where: str) -> np.ndarray:  # noqa: ANN401 - whatever the JSON holds
+    """Lay out steps, each a list of MIDI notes, as 0 or 1 for 88 keys (T, 88).
+
+    Raises:
+        InputError: If they are not so; `where` opens the sentence.
+    """
     if not isinstance(steps, list):
         raise InputError(f"{where} is not a list of steps")
     roll = np.zeros((len(steps), KEYS))
@@ -60,6 +65,7 @@ class Music(Source):
     Args:
         settings: ``training`` counts; the file has its own splits.
         pieces: Split -> rolls (T, 88); ``None`` if restored.
+        openings: The MIDI notes with which pieces of the training split begin.
     """
 
     kind = "music"
@@ -68,10 +74,12 @@ class Music(Source):
     inputs = outputs = KEYS
 
     def __init__(
-        self, settings: Settings, pieces: Mapping[Split, list[np.ndarray]] | None = None
+        self,
+        settings: Settings,
+        pieces: Mapping[Split, list[np.ndarray]] | None = None,
+        openings: Sequence[Sequence[int]] = (),
     ) -> None:
-        self.settings = settings
-        self.pieces = pieces or {}
+        self.settings, self.pieces, self.openings = settings, pieces or {}, openings
 
     @classmethod
     def prepare(cls, settings: Settings) -> Self:
@@ -83,12 +91,17 @@ class Music(Source):
             pieces[split] = [roll for roll in parts.get(name, []) if len(roll) > 1]
             if not pieces[split]:
                 raise InputError(f"{piece.name} has no pieces of two steps or more in {name!r}")
-        return cls(settings, pieces)
+        first = {tuple((np.flatnonzero(r[0]) + LOWEST).tolist()) for r in pieces["training"]}
+        return cls(settings, pieces, sorted(first))
 
     @classmethod
     def restore(cls, settings: Settings, table: Mapping[str, Any]) -> Self:
-        """There is nothing to restore."""
-        return cls(settings)
+        """Rebuild from the openings."""
+        return cls(settings, openings=table.get("openings", ()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the openings."""
+        return {"openings": [list(notes) for notes in self.openings]}
 
     @property
     def epoch(self) -> int:

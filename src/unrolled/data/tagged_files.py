@@ -1,10 +1,10 @@
 """Find and read sequences with a tag for each step, whatever file they are in."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from unrolled.data.conll import read_conll
+from unrolled.data.conll import read_conll, read_several
 from unrolled.data.python_tokens import python_tokens
 from unrolled.data.read import find_pieces
 from unrolled.data.splits import Split
@@ -36,10 +36,39 @@ def read_tagged(sources: Sequence[str], data: DataSettings) -> list[Tagged]:
     """
     if list(sources) == [PYTHON]:
         return python_tokens()
+    return _read(sources, data, read_conll)
+
+
+def read_tagged_several(sources: Sequence[str], data: DataSettings) -> list[Tagged]:
+    """Read sequences of words with several tags each, a tuple; else as :func:`read_tagged`.
+
+    Raises:
+        InputError: If some have another number of tags than others; else as :func:`read_tagged`.
+    """
+    if list(sources) == [PYTHON]:
+        return python_tokens(nested=True)
+    found = _read(sources, data, read_several)
+    count = len(found[0].tags[0])
+    if count < 2:
+        raise InputError(f"{found[0].file} has one column of tags; several tasks are two or more")
+    for one in found:
+        if len(one.tags[0]) != count:
+            raise InputError(
+                f"{one.file} has {len(one.tags[0])} columns of tags, but {found[0].file} has {count}; name "
+                "them with --columns"
+            )
+    return found
+
+
+def _read(
+    sources: Sequence[str],
+    data: DataSettings,
+    read: Callable[[str, str, Sequence[str]], Iterator[Tagged]],
+) -> list[Tagged]:
     found = [
         one
         for piece in find_pieces(sources, data.encoding)
-        for one in read_conll(
+        for one in read(
             piece.name, piece.text().removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}"), data.columns
         )
     ]

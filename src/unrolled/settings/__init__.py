@@ -18,7 +18,9 @@ from unrolled.settings.data import DataSettings, PictureSettings
 from unrolled.settings.decoder import DecoderSettings
 from unrolled.settings.embed import EmbedSettings
 from unrolled.settings.forecast import ForecastSettings
+from unrolled.settings.generator import GeneratorSettings
 from unrolled.settings.model import AutoencoderSettings, ClassifierSettings, ModelSettings
+from unrolled.settings.several import SeveralSettings
 from unrolled.settings.tagger import TaggerSettings
 from unrolled.settings.training import TrainingSettings
 from unrolled.settings.values import Group
@@ -32,10 +34,12 @@ __all__ = [
     "DecoderSettings",
     "EmbedSettings",
     "ForecastSettings",
+    "GeneratorSettings",
     "Group",
     "ModelSettings",
     "PictureSettings",
     "Settings",
+    "SeveralSettings",
     "TaggerSettings",
     "Target",
     "TrainingSettings",
@@ -68,7 +72,9 @@ class Settings(Group):
     decoder: DecoderSettings = DecoderSettings()
     forecast: ForecastSettings = ForecastSettings()
     embed: EmbedSettings = EmbedSettings()
+    generator: GeneratorSettings = GeneratorSettings()
     tagger: TaggerSettings = TaggerSettings()
+    several: SeveralSettings = SeveralSettings()
     target: Target | None = None
 
     @model_validator(mode="after")
@@ -172,7 +178,9 @@ GROUPS: dict[str, type[Group]] = {
     "decoder": DecoderSettings,
     "forecast": ForecastSettings,
     "embed": EmbedSettings,
+    "generator": GeneratorSettings,
     "tagger": TaggerSettings,
+    "several": SeveralSettings,
 }
 
 

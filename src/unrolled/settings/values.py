@@ -99,3 +99,12 @@ def _weights(value: object) -> object:
 Weights = Annotated[
     Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_weights)
 ]
+
+
+def _loss_weights(value: object) -> object:
+    return value if value == "learned" else _numbers(value)
+
+
+LossWeights = Annotated[
+    Literal["learned"] | tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_loss_weights)
+]

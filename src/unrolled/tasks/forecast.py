@@ -23,6 +23,7 @@ from unrolled.data.series import Series
 from unrolled.data.splits import SPLITS
 from unrolled.errors import InputError, RunError
 from unrolled.settings import Settings
+from unrolled.tasks import playing
 from unrolled.tasks.forecast_figures import error_by_step, figures
 from unrolled.tasks.forecast_heads import Told, make_head
 from unrolled.tasks.forecast_models import Echo, Windowed, forecast_model
@@ -46,6 +47,9 @@ class Forecast(Task):
         "model": {"hidden": 64},
         "training": {"steps": 1500, "lr": 0.005, "clip_norm": 1.0},
     }
+
+    prompts = "file"
+    sample, compose = playing.sample, playing.compose
 
     def __init__(
         self, settings: Settings, source: Source, fitted: dict[str, np.ndarray], *, has_data: bool

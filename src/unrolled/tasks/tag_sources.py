@@ -125,31 +125,23 @@ class Read(Source):
                 )
                 return found.sequences
 
-            parts = _split(first.sequences, settings, read)
+            parts = split_sequences(first.sequences, settings, read)
             inputs = Vectors.fit(columns, [one.steps for one in parts["training"]])
             if first.numeric:
                 outputs = Numbers.fit(targets, [one.tags for one in parts["training"]])
             else:
                 outputs = _labels(parts)
         else:
-            parts = _split(
+            parts = split_sequences(
                 read_tagged(data.source, data), settings, lambda names: read_tagged(names, data)
             )
-            kind = settings.tagger.characters
-            inputs = Words.fit(
-                parts["training"],
-                data.vocabulary_size,
-                spelt=None if kind is None else kind != "none",
-                lowercase=data.lowercase,
-                dropout=settings.tagger.word_dropout,
-            )
-            outputs = _labels(parts)
+            inputs, outputs = fit_words(parts["training"], settings), _labels(parts)
         keys: dict[Split, list[str]]
         keys = {split: [one.key for one in part] for split, part in parts.items()}
         warn_of_leaks(keys, "sequences")
         made = cls(settings, inputs, outputs, {}, parts)
         made.fitted = tag_baselines.fit(
-            [made.of(one) for one in _by_length(parts["training"])], inputs, outputs
+            [made.of(one) for one in by_length(parts["training"])], inputs, outputs
         )
         return made
 
@@ -210,26 +202,19 @@ class Read(Source):
 
     def batch(self, step: int, rows: slice) -> TagBatch:
         """Sequences shuffled anew in every epoch, those of like length mostly together."""
-        part, training = self._part("training"), self.settings.training
-        size, seed = training.batch_size, training.seed
-
-        def order(epoch: int) -> np.ndarray:
-            return shuffled(len(part), seed, epoch, size, self._lengths)
-
-        chosen = in_batch(len(part), size, step, rows, order)
-        places = range(size)[rows]
-        random = [np.random.default_rng([seed, _EACH_WORD, step, place]) for place in places]
+        part = self._part("training")
+        chosen, random = drawn_rows(len(part), self._lengths, self.settings, step, rows)
         return self.of([part[i] for i in chosen], random)
 
     def held_out(self, split: Split) -> Iterator[TagBatch]:
         """All of a split, sequences of like length side by side."""
-        return map(self.of, _by_length(self._part(split)))
+        return map(self.of, by_length(self._part(split)))
 
     def other(self, sources: Sequence[str]) -> Iterator[TagBatch]:
         """Sequences of other files."""
         data = self.settings.data
         if isinstance(self.inputs, Words):
-            return map(self.of, _by_length(read_tagged(sources, data)))
+            return map(self.of, by_length(read_tagged(sources, data)))
         targets = self.outputs.columns if isinstance(self.outputs, Numbers) else ()
         found = read_stepwise(
             sources,
@@ -238,7 +223,7 @@ class Read(Source):
             targets=targets,
             numeric=isinstance(self.outputs, Numbers),
         )
-        return map(self.of, _by_length(found.sequences))
+        return map(self.of, by_length(found.sequences))
 
     def asked(self, inputs: Sequence[str]) -> Iterator[tuple[str, Any]]:
         """Words with spaces between, characters if all words known are; or files of vectors."""
@@ -273,12 +258,46 @@ class Read(Source):
         return digest.hexdigest()
 
 
+def drawn_rows(
+    count: int, lengths: bytes, settings: Settings, step: int, rows: slice
+) -> tuple[list[int], list[np.random.Generator]]:
+    """Choose rows of batch number `step`, and give what each draws its own random numbers from.
+
+    Args:
+        count: Training sequences.
+        lengths: Steps of each, int64; those of like length are mostly together.
+        settings: ``training`` counts.
+        step: Number of the batch.
+        rows: Which of its rows.
+    """
+    size, seed = settings.training.batch_size, settings.training.seed
+
+    def order(epoch: int) -> np.ndarray:
+        return shuffled(count, seed, epoch, size, lengths)
+
+    chosen = in_batch(count, size, step, rows, order)
+    places = range(size)[rows]
+    return chosen, [np.random.default_rng([seed, _EACH_WORD, step, place]) for place in places]
+
+
+def fit_words(sequences: Sequence[Tagged], settings: Settings) -> Words:
+    """Count the words of the training split, and see how they are spelt, as the settings say."""
+    data, kind = settings.data, settings.tagger.characters
+    return Words.fit(
+        sequences,
+        data.vocabulary_size,
+        spelt=None if kind is None else kind != "none",
+        lowercase=data.lowercase,
+        dropout=settings.tagger.word_dropout,
+    )
+
+
 def _labels(parts: Mapping[Split, list[Tagged]]) -> Labels:
     """Collect the tags. Those that only held-out sequences have are known, too, though never right."""
     return Labels(sorted({tag for part in parts.values() for one in part for tag in one.tags}))
 
 
-def _split(
+def split_sequences(
     sequences: list[Tagged], settings: Settings, read: Callable[[Sequence[str]], list[Tagged]]
 ) -> dict[Split, list[Tagged]]:
     """Take out what has its place, by the settings or by its file's name; share out the rest.
@@ -314,7 +333,7 @@ def _split(
     return parts
 
 
-def _by_length(sequences: Sequence[Tagged]) -> Iterator[list[Tagged]]:
+def by_length(sequences: Sequence[Tagged]) -> Iterator[list[Tagged]]:
     """Cut into what is judged side by side, sequences of like length together."""
     ordered = sorted(sequences, key=len)
     for start in range(0, len(ordered), ROWS_AT_ONCE):

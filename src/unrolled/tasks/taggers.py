@@ -96,14 +96,13 @@ class Numeric(nn.Module):
         return inputs[0].to(dtype)
 
 
-class Tagger(nn.Module):
-    """Words or vectors -> layers -> a read-out at every step.
+class Reader(nn.Module):
+    """Words or vectors -> layers -> what may be read out at every step.
 
     Dropout acts on what the layers read, between them, and on what they give.
 
     Args:
         inputs: What the steps are.
-        outputs: What is told of them.
         settings: ``model`` and ``tagger``.
 
     Raises:
@@ -113,9 +112,7 @@ class Tagger(nn.Module):
     stream: int = 0
     """First of the streams of random numbers that dropout draws from."""
 
-    def __init__(
-        self, inputs: Words | Vectors, outputs: Labels | Numbers, settings: Settings
-    ) -> None:
+    def __init__(self, inputs: Words | Vectors, settings: Settings) -> None:
         super().__init__()
         model, tagger = settings.model, settings.tagger
         if model.tied:
@@ -132,10 +129,45 @@ class Tagger(nn.Module):
         elif tagger.net == "cnn":
             self.net = _filters(width, settings)
             width = model.hidden
-        self.readout: Readout = make_readout(width, outputs, settings)
+        self.width = width
+        self.dtype: torch.dtype = getattr(torch, model.dtype)
+        """Of the states."""
+
+    def states(self, inputs: tuple[Tensor, ...], lengths: Tensor) -> Tensor:
+        """Give what is read out (T, B, H)."""
+        x = self._dropped(self.front(inputs, self.dtype), 0)
+        if self.net is None:
+            return x
+        full = bool((lengths == len(x)).all())
+        return self._dropped(self.net(x, lengths=None if full else lengths)[0], 1)
+
+    def _dropped(self, x: Tensor, place: int) -> Tensor:
+        if not (self.training and self.dropout):
+            return x
+        return dropout(x, self.dropout, self.stream + place, fixed=self.fixed)
+
+
+class Tagger(Reader):
+    """A reader, and a read-out.
+
+    Args:
+        inputs: What the steps are.
+        outputs: What is told of them.
+        settings: ``model`` and ``tagger``.
+
+    Raises:
+        InputError: If settings do not go together.
+    """
+
+    def __init__(
+        self, inputs: Words | Vectors, outputs: Labels | Numbers, settings: Settings
+    ) -> None:
+        super().__init__(inputs, settings)
+        model = settings.model
+        self.readout: Readout = make_readout(self.width, outputs, settings)
         if model.initial_scale:
             normal_start(self, model.initial_scale)
-        self.to(getattr(torch, model.dtype))
+        self.to(self.dtype)
 
     def forward(
         self, inputs: tuple[Tensor, ...], lengths: Tensor, tags: Tensor, forced: float = 1.0
@@ -160,19 +192,6 @@ class Tagger(nn.Module):
     def tell(self, inputs: tuple[Tensor, ...], lengths: Tensor) -> Tensor:
         """Tell the tags (T, B), or numbers (T, B, O); past a row's end anything."""
         return self.readout.tell(self.states(inputs, lengths), lengths)
-
-    def states(self, inputs: tuple[Tensor, ...], lengths: Tensor) -> Tensor:
-        """Give what is read out (T, B, H)."""
-        x = self._dropped(self.front(inputs, next(self.readout.parameters()).dtype), 0)
-        if self.net is None:
-            return x
-        full = bool((lengths == len(x)).all())
-        return self._dropped(self.net(x, lengths=None if full else lengths)[0], 1)
-
-    def _dropped(self, x: Tensor, place: int) -> Tensor:
-        if not (self.training and self.dropout):
-            return x
-        return dropout(x, self.dropout, self.stream + place, fixed=self.fixed)
 
 
 def _filters(width: int, settings: Settings) -> Mixed:

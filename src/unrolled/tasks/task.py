@@ -71,6 +71,9 @@ class Task(ABC):
     chooses: ClassVar[bool] = False
     """Whether :meth:`predict` takes options, by which what it writes is searched for or drawn."""
 
+    prompts: ClassVar[Literal["text", "file"]] = "text"
+    """What a sample goes on from: words, which are its beginning, or a file."""
+
     settings: Settings
 
     @property
@@ -213,6 +216,7 @@ TASKS: dict[str, str] = {
     "generate": "unrolled.tasks.generate:Generate",
     "classify": "unrolled.tasks.classify:Classify",
     "tag": "unrolled.tasks.tag:Tag",
+    "several": "unrolled.tasks.several:Several",
     "translate": "unrolled.tasks.translate:Translate",
     "caption": "unrolled.tasks.caption:Caption",
     "forecast": "unrolled.tasks.forecast:Forecast",

@@ -65,7 +65,7 @@ class Texts(Examples):
     def fit(cls, settings: Settings, classes: int, items: Iterable[str]) -> Self:
         """Fit the vocabulary on texts, and read vectors of its words if the settings name some."""
         # a line end after each, so that no word runs on into the next text
-        ended = (f"{_spaced(text, settings.data)}\n" for text in items)
+        ended = (f"{spaced(text, settings.data)}\n" for text in items)
         own = cls(settings, classes, fit_vocabulary(ended, settings.data))
         if source := settings.model.vectors:
             own.begin_with(source)
@@ -89,14 +89,14 @@ class Texts(Examples):
 
     def inputs(self, items: Sequence[str]) -> list[np.ndarray]:
         """Give the ids of each text."""
-        return [self.vocabulary.encode(_spaced(text, self.settings.data)) for text in items]
+        return [self.vocabulary.encode(spaced(text, self.settings.data)) for text in items]
 
     def spelt(self, text: str) -> list[str]:
         """Give the symbols of a text as they stand in it, those too that the vocabulary lacks."""
         known, unknown = self.vocabulary.symbols, self.vocabulary.unknown
         (ids,) = self.inputs([text])
         pattern = "".join(r"( ?\S+?)" if i == unknown else f"({re.escape(known[i])})" for i in ids)
-        found = re.fullmatch(pattern, _spaced(text, self.settings.data))
+        found = re.fullmatch(pattern, spaced(text, self.settings.data))
         return [*found.groups()] if found else [known[i] for i in ids]
 
     def batch(
@@ -209,6 +209,6 @@ def _cased(text: str, data: DataSettings) -> str:
     return text.lower() if data.lowercase else text
 
 
-def _spaced(text: str, data: DataSettings) -> str:
+def spaced(text: str, data: DataSettings) -> str:
     """Begin a text of words with a space, as a word of the vocabulary begins with the one before it."""
     return f" {text}" if data.symbols in ("word", "subword") and text[:1] != " " else text

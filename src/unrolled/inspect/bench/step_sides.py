@@ -24,6 +24,7 @@ from unrolled.inspect.bench.side import Arrays, Case, Results, Side
 from unrolled.inspect.bench.workloads import Workload
 from unrolled.settings import Settings
 from unrolled.tasks.generate import Generate
+from unrolled.tasks.language_texts import Running
 from unrolled.tasks.ngram import NGram
 from unrolled.train import plan
 from unrolled.train.distributed import Group
@@ -100,7 +101,8 @@ class OurStep(StepSide):
         ids = case.x.astype(vocabulary.dtype)
         none = Part(ids[:0], 0)
         corpus = Corpus(Part(ids, len(ids)), none, none, "")
-        task = Generate(settings, vocabulary, NGram.fit(ids, len(vocabulary)), corpus)
+        ngram = NGram.fit(ids, len(vocabulary))
+        task = Generate(settings, Running(settings, vocabulary, ngram, corpus))
         directory = ModelDirectory(Path(gettempdir()))  # without a log nothing is written
         with torch.random.fork_rng(devices=[]):
             self.loop = Loop(plan.complete(settings, task), task, directory, Group(), None, {})
