@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from unrolled.settings.values import Group
+from unrolled.settings.values import Group, Names
 
 
 class TrainingSettings(Group):
@@ -41,6 +41,10 @@ class TrainingSettings(Group):
         description="Learning rate (default: the optimiser's usual one; hessian-free finds its own).",
     )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="For momentum and nesterov.")
+    momentum_form: Literal["torch", "velocity"] = Field(
+        default="torch",
+        description="velocity: v = mu v - lr g, w += v, so that a new rate leaves v as it is.",
+    )
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty (decoupled in adamw).")
     epsilon: float | None = Field(
         default=None, gt=0, description="The optimiser's epsilon (default: torch's)."
@@ -54,6 +58,56 @@ class TrainingSettings(Group):
     )
     clip_value: float | None = Field(
         default=None, gt=0, description="Clip every gradient entry to +- this value."
+    )
+    clip_each: float | None = Field(
+        default=None, gt=0, description="Scale each parameter's gradient to at most this norm."
+    )
+    l1: float = Field(default=0.0, ge=0, description="Add so much times sum |w| to the loss.")
+    l2: float = Field(
+        default=0.0,
+        ge=0,
+        description="Add so much times sum w^2, gradient 2 lambda w, to the loss.",
+    )
+    elastic: float = Field(
+        default=0.0, ge=0, description="Add so much times sum beta w^2 + |w| to the loss."
+    )
+    elastic_beta: float = Field(default=0.5, ge=0, description="elastic: beta.")
+    penalised: Names = Field(
+        default=(),
+        description="Parameters that l1, l2, elastic and unit-norm hold, e.g. net.*,readout.weight "
+        "(default: all but biases).",
+    )
+    unit_norm: float | None = Field(
+        default=None,
+        gt=0,
+        description="Keep the norm of each unit's incoming weights at most this (max-norm).",
+    )
+    activation_penalty: float = Field(
+        default=0.0, ge=0, description="Add so much times the mean of h^2 of recurrent nets."
+    )
+    temporal_penalty: float = Field(
+        default=0.0, ge=0, description="Add so much times the mean of (h_t - h_t-1)^2."
+    )
+    accumulate: int = Field(
+        default=1, ge=1, description="Read each batch in so many pieces, to need less memory."
+    )
+    precision: Literal["full", "bfloat16"] = Field(
+        default="full", description="bfloat16: compute products so, weights stay as they are."
+    )
+    average: Literal["none", "ema", "swa"] = Field(
+        default="none",
+        description="Judge and keep a moving (ema) or plain (swa) mean of the weights.",
+    )
+    average_decay: float = Field(
+        default=0.999, gt=0, lt=1, description="ema: share of the past in the mean."
+    )
+    average_from: int | None = Field(
+        default=None,
+        ge=0,
+        description="Updates before averaging begins (default: ema 0, swa three quarters).",
+    )
+    average_every: int = Field(
+        default=1, ge=1, description="Updates between the weights that are averaged."
     )
     damping: float = Field(
         default=1.0,

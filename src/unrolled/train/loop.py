@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,13 +15,16 @@ from unrolled.checkpoint.directory import COMMIT, Commit, ModelDirectory
 from unrolled.checkpoint.load import own_cell
 from unrolled.checkpoint.weights import weights
 from unrolled.engine import Declined
-from unrolled.engine.randomness import counter
 from unrolled.errors import InputError, Interrupted, RunError
+from unrolled.layers.constrain import max_norm_
+from unrolled.layers.penalties import chosen
 from unrolled.layers.stack import part_streams
 from unrolled.settings import Settings
 from unrolled.tasks.task import Carry, Task
+from unrolled.train.average import Average
 from unrolled.train.callbacks import Callback, Checkpoint, Evaluation, Sample, Start, Step
 from unrolled.train.distributed import Group
+from unrolled.train.gradients import Gradients
 from unrolled.train.hessian_free import HessianFree, hessian_free, hessian_free_update
 from unrolled.train.judge import Judge
 from unrolled.train.log import Log
@@ -89,6 +92,13 @@ class Loop:
         else:
             self.optimizer = make_optimizer(self.parameters, self.training)
         self.position = Position(smoothed_loss=task.initial_loss)
+        self.average = None
+        if self.training.average != "none":
+            self.average = Average(self.model, self.training)
+        self.bounded: list[nn.Parameter] = []
+        if self.training.unit_norm is not None:
+            held = chosen(self.model, self.training.penalised).values()
+            self.bounded = [w for w in held if w.dim() > 1]
         self.carry: Carry = {}
         self.committed: int | None = None
         if commit:
@@ -98,6 +108,8 @@ class Loop:
             )
             state = dict(commit.state)
             self.position = Position(judge=Judge(**state.pop("judge")), **state)
+            if self.average:
+                self.average.restore(commit.tensors, commit.step, where)
             self.committed = commit.step
         self.first_step = self.position.step
         self.whole: WholeStep | Declined
@@ -108,6 +120,7 @@ class Loop:
         self.parallel: nn.Module = self.model
         if group.world > 1 and not task.closed_form:
             self.parallel = DistributedDataParallel(self.model)
+        self.gradients = Gradients(task, self.model, self.training, self.rows, self.parallel)
 
     def run(self, log: Log | None, callbacks: Sequence[Callback]) -> None:
         """Train to the end.
@@ -191,7 +204,6 @@ class Loop:
         rate = (training.lr or 0.0) * factor(training, step, self.steps, position.judge.decays)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
-        batch = self.task.batch(step, self.rows)
         if self.task.closed_form:
             value, norm, carry, wishes = self.task.fit(self.model), None, {}, 0.0
         elif isinstance(self.optimizer, HessianFree):
@@ -199,15 +211,14 @@ class Loop:
             value, norm, rate, carry = report.loss, report.gradient_norm, report.step, {}
             wishes = float(stop.requested)
         elif isinstance(self.whole, WholeStep):
+            batch = self.task.batch(step, self.rows)
             value, norm, carry = self.whole.gradients(self.task, batch, self.carry)
             wishes = float(stop.requested)
         else:
-            self.optimizer.zero_grad()
-            with counter(training.seed, step, self.rows.start):
-                loss, carry = self.task.loss(self.parallel, batch, self.carry)
-                loss.backward()
-            value, wishes = self.group.mean(loss.item(), float(stop.requested))
-            norm = clip(self.parameters, training.clip_norm or None, training.clip_value)
+            value, carry = self.gradients.compute(step, self.carry)
+            value, wishes = self.group.mean(value, float(stop.requested))
+            bounds = training.clip_norm or None, training.clip_value, training.clip_each
+            norm = clip(self.parameters, *bounds)
         self._check(value, "loss", step + 1)
         if norm is not None:
             self._check(norm, "gradient", step + 1)
@@ -216,6 +227,11 @@ class Loop:
         elif not isinstance(self.optimizer, HessianFree):
             self.optimizer.step()
         self.task.constrain(self.model)
+        for w in self.bounded:
+            if w.requires_grad:
+                max_norm_(w.flatten(1), training.unit_norm or 0.0)
+        if self.average:
+            self.average.see(step + 1)
         self.carry = {name: state.detach() for name, state in carry.items()}
         past = 0.0 if self.task.closed_form else training.smoothing
         position.smoothed_loss = past * position.smoothed_loss + (1 - past) * value
@@ -253,7 +269,8 @@ class Loop:
         """Use the model without leaving a trace in what is trained."""
         devices = [self.device] if self.device.type == "cuda" else []
         self.model.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        averaged = self.average.in_place() if self.average else nullcontext()
+        with averaged, torch.no_grad(), torch.random.fork_rng(devices=devices):
             yield
         self.model.train()
 
@@ -296,6 +313,8 @@ class Loop:
         """Write a checkpoint; with `publish` the present weights become those to use."""
         position = self.position
         tensors = capture(self.model, self.optimizer, self.carry, self.device, self.group)
+        if self.average:
+            tensors |= self.average.capture()
         if publish:
             position.model_step = position.step
         if self.log:
@@ -310,7 +329,10 @@ class Loop:
                 state=asdict(position),
                 tensors=tensors,
             )
-            self.directory.commit(commit, weights(self.model) if publish else None, self.about)
+            kept = weights(self.model) if publish else None
+            if kept and self.average:
+                kept |= self.average.judged
+            self.directory.commit(commit, kept, self.about)
         self.committed = position.step
         event = Checkpoint(position.step, self.steps, self.directory.path)
         for callback in self.callbacks:

@@ -25,6 +25,18 @@ DEFAULT_RATES = {
 
 WITHOUT_EPSILON = ("sgd", "momentum", "nesterov", "hessian-free")
 
+WITHOUT_GRADIENTS: dict[str, Any] = {
+    "clip_each": None,
+    "l1": 0.0,
+    "l2": 0.0,
+    "elastic": 0.0,
+    "activation_penalty": 0.0,
+    "temporal_penalty": 0.0,
+    "accumulate": 1,
+    "precision": "full",
+}
+"""Settings of how gradients are made, which hessian-free does by itself: name -> what leaves it out."""
+
 
 class AdagradInside(optim.Optimizer):
     """Adagrad with epsilon inside the root: ``w -= lr * g / sqrt(sum(g^2) + epsilon)``.
@@ -67,6 +79,60 @@ class AdagradInside(optim.Optimizer):
         return loss
 
 
+class Velocity(optim.Optimizer):
+    """Momentum whose velocity holds the rate: ``v = mu v - lr g``, ``w += v``.
+
+    (Polyak 1964; Sutskever, Martens, Dahl & Hinton 2013, "On the importance of initialization and
+    momentum in deep learning", eqs. 1-2.) ``torch.optim.SGD`` has ``b = mu b + g``, ``w -= lr b``: the
+    same while the rate stays, but a new rate at once changes there what all earlier gradients count.
+
+    Args:
+        params: Parameters to update.
+        lr: Learning rate.
+        momentum: mu.
+        weight_decay: L2 penalty, added to the gradient.
+        nesterov: Whether ``w += mu v - lr g`` after v is updated, which looks ahead.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        *,
+        nesterov: bool = False,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "nesterov": nesterov})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update every parameter that has a gradient; give what `closure` returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            lr, mu = group["lr"], group["momentum"]
+            for w in group["params"]:
+                if w.grad is None:
+                    continue
+                g = w.grad
+                if group["weight_decay"]:
+                    g = g.add(w, alpha=group["weight_decay"])
+                state = self.state[w]
+                if not state:
+                    state["velocity"] = torch.zeros_like(w)
+                v = state["velocity"]
+                v.mul_(mu).sub_(g, alpha=lr)
+                if group["nesterov"]:
+                    w.add_(v, alpha=mu).sub_(g, alpha=lr)
+                else:
+                    w.add_(v)
+        return loss
+
+
 def check_optimizer(training: TrainingSettings) -> None:
     """Find settings that the chosen optimiser does not have, or cannot do with.
 
@@ -79,6 +145,12 @@ def check_optimizer(training: TrainingSettings) -> None:
         raise InputError("--momentum 0.0: nesterov needs a momentum above 0")
     if training.optimizer == "hessian-free" and (training.weight_decay or training.clip_value):
         raise InputError("hessian-free neither decays weights nor clips; leave that out")
+    if training.optimizer == "hessian-free":
+        for name, unset in WITHOUT_GRADIENTS.items():
+            if getattr(training, name) != unset:
+                raise InputError(f"--{name.replace('_', '-')}: hessian-free has no use for it")
+    if training.momentum_form != "torch" and training.optimizer not in ("momentum", "nesterov"):
+        raise InputError(f"--momentum-form is for momentum and nesterov, not {training.optimizer}")
     if training.epsilon_inside and training.optimizer != "adagrad":
         raise InputError(f"--epsilon-inside is for adagrad, not for {training.optimizer}")
 
@@ -91,7 +163,7 @@ def make_optimizer(
     Args:
         parameters: What to update.
         training: ``optimizer``, ``lr`` (:data:`DEFAULT_RATES` where it is ``None``), ``momentum``,
-            ``weight_decay``, ``epsilon`` and ``epsilon_inside`` count.
+            ``momentum_form``, ``weight_decay``, ``epsilon`` and ``epsilon_inside`` count.
 
     Raises:
         InputError: If a setting is given that the optimiser does not have.
@@ -108,6 +180,8 @@ def make_optimizer(
     match kind:
         case "sgd":
             return optim.SGD(group, **rates)
+        case "momentum" | "nesterov" if training.momentum_form == "velocity":
+            return Velocity(group, momentum=training.momentum, nesterov=kind == "nesterov", **rates)
         case "momentum":
             return optim.SGD(group, momentum=training.momentum, **rates)
         case "nesterov":
@@ -128,14 +202,18 @@ def make_optimizer(
 
 
 def clip(
-    parameters: Sequence[nn.Parameter], norm: float | None, value: float | None
+    parameters: Sequence[nn.Parameter],
+    norm: float | None,
+    value: float | None,
+    each: float | None = None,
 ) -> float | None:
-    """Clip gradients in place: first every entry to +-`value`, then all to a global norm.
+    """Clip gradients in place: every entry to +-`value`, then each tensor, then all to a global norm.
 
     Args:
         parameters: Whose gradients.
         norm: Scale all gradients by the same factor, so that their joint L2 norm is at most this.
         value: Bound of every entry; entries within it stay bit for bit as they are.
+        each: Scale each gradient, by its own factor, so that its L2 norm is at most this.
 
     Returns:
         The global norm before it was bounded, where `norm` is given.
@@ -144,6 +222,11 @@ def clip(
     if value is not None:
         for gradient in gradients:
             gradient.clamp_(-value, value)
+    if each is not None:
+        for gradient in gradients:
+            own = float(torch.linalg.vector_norm(gradient))
+            if own > each:
+                gradient.mul_(each / own)
     if norm is None or not gradients:
         return None
     size = float(nn.utils.get_total_norm(gradients))

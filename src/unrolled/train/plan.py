@@ -134,7 +134,16 @@ def complete(settings: Settings, task: Task) -> Settings:
     if steps is None:
         raise InputError("say how long to train: --steps or --epochs")
     evaluate_every = training.evaluate_every or max(1, steps // 20)
-    return _with_training(settings, steps=steps, epochs=None, evaluate_every=evaluate_every)
+    average_from = training.average_from
+    if average_from is None and training.average == "swa":
+        average_from = steps * 3 // 4
+    return _with_training(
+        settings,
+        steps=steps,
+        epochs=None,
+        evaluate_every=evaluate_every,
+        average_from=average_from,
+    )
 
 
 def digest(settings: Settings) -> str:
@@ -151,6 +160,10 @@ def check(settings: Settings) -> None:
     """
     check_optimizer(settings.training)
     check_schedule(settings)
+    if settings.training.precision == "bfloat16" and settings.model.dtype != "float32":
+        raise InputError(
+            f"--precision bfloat16 is for weights of float32, not {settings.model.dtype}"
+        )
     name = settings.training.device
     if name not in ("cpu", "cuda"):
         raise InputError(f"--device {name}: unrolled is not tested there; use cpu or cuda")

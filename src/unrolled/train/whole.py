@@ -115,7 +115,23 @@ def through_torch(task: Task, model: nn.Module, training: TrainingSettings) -> s
     return None
 
 
+def left_to_torch(training: TrainingSettings) -> str | None:
+    """Name what the settings ask for that has no part in a whole step."""
+    wanted = {
+        "momentum in the form of a velocity": training.momentum_form != "torch"
+        and training.optimizer in ("momentum", "nesterov"),
+        "clipping each parameter by itself": training.clip_each,
+        "a penalty on weights": training.l1 or training.l2 or training.elastic,
+        "a penalty on activations": training.activation_penalty or training.temporal_penalty,
+        "a batch in pieces": training.accumulate > 1,
+        "bfloat16": training.precision != "full",
+    }
+    return next((what for what, asked in wanted.items() if asked), None)
+
+
 def _chain(task: Task, model: nn.Module, training: TrainingSettings) -> Chain:
     if training.optimizer not in MEMORY:
         raise Declined(f"{training.optimizer} is left to torch")
+    if left := left_to_torch(training):
+        raise Declined(f"{left} is left to torch")
     return task.chain(model)
