@@ -4,9 +4,25 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
-from unrolled.layers.losses import gaussian_nll, quantile_loss
+from unrolled.layers.losses import (
+    CLASS_LOSSES,
+    NUMBER_LOSSES,
+    AdaptiveSoftmax,
+    absolute_error,
+    bias,
+    cross_entropy,
+    ctc,
+    gaussian_nll,
+    hinge,
+    huber,
+    quantile_loss,
+    reduced,
+    squared_error,
+    squared_hinge,
+)
 
 
 def test_gaussian_by_hand():
@@ -61,3 +77,95 @@ def test_wrong_quantiles():
         quantile_loss(torch.zeros(4, 3), torch.zeros(4), (0.1, 0.9))
     with pytest.raises(ValueError, match="between 0 and 1"):
         quantile_loss(torch.zeros(4, 1), torch.zeros(4), (1.0,))
+
+
+def test_hinge_by_hand():
+    # max(0, 5.1 - 3.2 + 1) + max(0, -1.7 - 3.2 + 1); (1.3 - 4.9 + 1), (2 - 4.9 + 1); 6.3 and 6.6 over
+    scores = torch.tensor([[3.2, 5.1, -1.7], [1.3, 4.9, 2.0], [2.2, 2.5, -3.1]])
+    y = torch.tensor([0, 1, 2])
+    torch.testing.assert_close(hinge(scores, y), torch.tensor([2.9, 0.0, 12.9]))
+    expected = torch.tensor([2.9**2, 0.0, 6.3**2 + 6.6**2])
+    torch.testing.assert_close(squared_hinge(scores, y), expected)
+    torch.testing.assert_close(hinge(scores, y) / 3, theirs(scores, y, p=1))
+    torch.testing.assert_close(squared_hinge(scores, y) / 3, theirs(scores, y, p=2))
+
+
+def theirs(scores, y, p):
+    return functional.multi_margin_loss(scores, y, p=p, reduction="none")
+
+
+def test_cross_entropy_by_hand():
+    scores = torch.tensor([0.5, 0.25, 0.25]).log()
+    y = torch.tensor(0)
+    assert cross_entropy(scores, y).item() == pytest.approx(math.log(2))
+    smoothed = 0.9 * math.log(2) + 0.1 / 3 * (math.log(2) + 2 * math.log(4))
+    assert cross_entropy(scores, y, smoothing=0.1).item() == pytest.approx(smoothed)
+    alike = cross_entropy(torch.zeros(4, 2, 7), torch.zeros(4, 2, dtype=torch.long))
+    torch.testing.assert_close(alike, torch.full((4, 2), math.log(7)))
+
+
+@pytest.mark.parametrize(
+    ("loss", "near", "far"),
+    [
+        (squared_error, 0.25, 9.0),
+        (absolute_error, 0.5, 3.0),
+        (bias, -0.5, 3.0),
+        (huber, 0.125, 2.5),
+    ],
+)
+def test_errors_by_hand(loss, near, far):
+    found = loss(torch.tensor([1.0, 5.0]), torch.tensor([1.5, 2.0]))
+    assert found.tolist() == [near, far]
+
+
+def test_ctc_by_hand():
+    # "a" in two steps: a a, a -, - a
+    p = torch.tensor([[[0.4, 0.6]], [[0.7, 0.3]]])
+    found = ctc(p.log(), torch.tensor([[1]]), torch.tensor([2]), torch.tensor([1]))
+    assert found.item() == pytest.approx(-math.log(0.6 * 0.3 + 0.6 * 0.7 + 0.4 * 0.3))
+    # "a a" needs a blank between, and so three steps
+    found = ctc(p.log(), torch.tensor([[1, 1]]), torch.tensor([2]), torch.tensor([2]))
+    assert found.item() == 0
+
+
+def test_adaptive_softmax_is_a_distribution_and_its_loss():
+    torch.manual_seed(0)
+    net = AdaptiveSoftmax(32, 40)
+    h, y = torch.randn(5, 3, 32), torch.randint(40, (5, 3))
+    scores = net.scores(h)
+    assert net.cutoffs == [2, 10, 40]
+    torch.testing.assert_close(scores.exp().sum(-1), torch.ones(5, 3))
+    torch.testing.assert_close(net.loss_of(h, y), cross_entropy(scores, y))
+    net.loss_of(h, y).mean().backward()
+    full = nn.Linear(32, 40)
+    assert sum(w.numel() for w in net.parameters()) < sum(w.numel() for w in full.parameters())
+
+
+def test_reducing_by_hand():
+    losses = torch.tensor([[1.0, 2.0], [3.0, math.inf], [5.0, math.nan]])
+    lengths = torch.tensor([3, 1])
+    assert reduced(losses, lengths).item() == pytest.approx((1 + 3 + 5 + 2) / 4)
+    assert reduced(losses, lengths, reduction="sum").item() == pytest.approx((9 + 2) / 2)
+    weights = torch.tensor([1.0, 3.0])
+    assert reduced(losses, lengths, weights).item() == pytest.approx((9 + 3 * 2) / (3 + 3))
+    assert reduced(losses[:1, :]).item() == 1.5
+    assert reduced(torch.tensor([4.0, 8.0]), weights=weights).item() == 7
+    assert reduced(losses, torch.zeros(2, dtype=torch.long)).item() == 0
+
+
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_derivatives_of_losses_of_classes(name):
+    torch.manual_seed(0)
+    scores = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
+    y = torch.randint(4, (3, 2))
+    assert torch.autograd.gradcheck(lambda s: CLASS_LOSSES[name](s, y), scores)
+    assert (CLASS_LOSSES[name](scores, y) >= 0).all()
+
+
+@pytest.mark.parametrize("name", NUMBER_LOSSES)
+def test_derivatives_of_losses_of_numbers(name):
+    torch.manual_seed(0)
+    told, y = torch.randn(2, 3, 2, dtype=torch.float64).unbind()
+    told.requires_grad_()
+    assert torch.autograd.gradcheck(lambda u: NUMBER_LOSSES[name](u, y), told)
+    assert (NUMBER_LOSSES[name](told, y) >= 0).all()
