@@ -7,11 +7,13 @@ from typing import Any
 
 CHECKS = {
     "differences": "Gradients against central differences",
+    "steps": "Gradients of one step of each cell against central differences",
     "engines": "Native engine against reference engine",
     "rows": "A row alone against the row in the batch",
 }
 HEADS = {
     "differences": ("analytic", "numeric"),
+    "steps": ("analytic", "numeric"),
     "engines": ("native", "reference"),
     "rows": ("alone", "in batch"),
 }
@@ -24,7 +26,7 @@ class Row:
     """The worst number of one tensor.
 
     Attributes:
-        check: ``differences``, ``engines`` or ``rows``.
+        check: ``differences``, ``steps`` (of a trained model), ``engines`` or ``rows``.
         name: Of the parameter, input, state or result.
         entries: How many of its numbers were compared.
         size: How many it has.
@@ -81,7 +83,7 @@ class GradientReport:
         return asdict(self) | {"ok": self.ok}
 
     def _tolerance(self, check: str) -> float:
-        return self.tolerance if check == "differences" else self.exact
+        return self.tolerance if check in ("differences", "steps") else self.exact
 
     def __str__(self) -> str:
         """Give a table for each check."""

@@ -76,12 +76,28 @@ def check_gradients(
             raise InputError(f"{name} must be above 0, not {value}")
     if not isinstance(what, nn.Module):
         raise InputError(f"there are no gradients to check in {what!r}; give a module")
+
+    def subject() -> Subject:
+        module = copy.deepcopy(what).double().eval()
+        return subject_of(module, make_input, steps, batch, extras or {})
+
+    report = GradientReport(type(what).__name__, engine, tolerance, exact)
+    return check_subject(subject, report, eps=eps, entries=entries, seed=seed)
+
+
+def check_subject(
+    make: Callable[[], Subject],
+    report: GradientReport,
+    *,
+    eps: float,
+    entries: int,
+    seed: int,
+) -> GradientReport:
+    """Check what is called in some way, and write it into a report; see :func:`check_gradients`."""
+    engine = report.engine
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        module = copy.deepcopy(what).double().eval()
-        subject = subject_of(module, make_input, steps, batch, extras or {})
-        report = GradientReport(type(what).__name__, engine, tolerance, exact)
-        check = _Check(subject, report, eps, entries, seed)
+        check = _Check(make(), report, eps, entries, seed)
         with choose.engine(engine) if engine else nullcontext():
             check.differences()
         check.engines()
@@ -113,7 +129,10 @@ class _Check:
         results = self.results()
         if not self.weights:
             # Later steps count as much as earlier ones, and no two results cancel each other.
-            self.weights = {name: torch.randn_like(result) for name, result in results.items()}
+            self.weights = {
+                name: torch.randn_like(result) if result.dim() else torch.ones_like(result)
+                for name, result in results.items()
+            }
         return torch.stack([(r * self.weights[name]).sum() for name, r in results.items()]).sum()
 
     def gradients(self) -> dict[str, Tensor]:
@@ -210,7 +229,7 @@ class _Check:
             self.report.notes.append("rows not compared: which dimension is the batch is not known")
             return
         with torch.no_grad():
-            whole = self.results()
+            whole = self.subject.whole() if self.subject.whole else self.results()
             parts = []
             for row in range(self.subject.batch):
                 torch.manual_seed(self.seed)

@@ -28,6 +28,7 @@ class Subject:
         alone: Calls it with one row; ``None`` where it is not known which dimension the rows are.
         dimensions: Which dimension of a result the rows are; 0 if left out.
         widths: Width of each further input.
+        whole: What `alone` is compared with, where that is not what `run` gives.
     """
 
     module: nn.Module
@@ -37,6 +38,7 @@ class Subject:
     alone: Callable[[int], dict[str, Tensor]] | None = None
     dimensions: dict[str, int] = field(default_factory=dict)
     widths: dict[str, int] = field(default_factory=dict)
+    whole: Callable[[], dict[str, Tensor]] | None = None
 
     def leaves(self) -> dict[str, Tensor]:
         """Give everything whose gradient is checked."""
