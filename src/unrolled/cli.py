@@ -42,6 +42,8 @@ def _root(
 
 for _room in (unrolled.train, unrolled.checkpoint, unrolled.data, unrolled.inspect):
     _room.command.register(app)
+unrolled.train.command.INSPECTORS["doctor"] = unrolled.inspect.command.doctor_of_run
+unrolled.train.command.INSPECTORS["gradients"] = unrolled.inspect.command.gradients_of_run
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unrolled import console
+from unrolled.errors import InputError
 from unrolled.inspect.bench import SECONDS, bench
 from unrolled.inspect.doctor import doctor
 from unrolled.inspect.explain_command import explain
@@ -14,6 +15,7 @@ from unrolled.inspect.inspect_command import inspect_
 
 if TYPE_CHECKING:
     from unrolled.inspect.bench.display import Watcher
+    from unrolled.train.callbacks import Callback
 
 
 def register(app: typer.Typer) -> None:
@@ -25,13 +27,68 @@ def register(app: typer.Typer) -> None:
     app.command("filter")(filter_)
 
 
-def _doctor(json: console.Json = False) -> None:
-    """Show versions, threads, instruction sets, GPU, cache and engines of this installation."""
+def _doctor(
+    model: Annotated[
+        Path | None,
+        typer.Argument(metavar="MODEL", help="A model directory; without it, the installation."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA", help="The data the model was trained on.")
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(metavar="N", min=10, help="Most updates of a trial training.")
+    ] = 200,
+    cell: Annotated[
+        str | None,
+        typer.Option("--cell", help="Your own cell again, for a model that was trained with it."),
+    ] = None,
+    json: console.Json = False,
+) -> None:
+    """Say why a model does not learn; without one, what this installation is and can do.
+
+    Of a model: data, inputs, units, states and gradients are looked at, and short trainings tell whether it
+    learns a few examples, at what rate, and whether what people read follows the loss. Of the installation:
+    versions, threads, instruction sets, GPU, cache and engines.
+    """
+    if model is not None:
+        _examine(model, data, steps, cell, json=json)
+        return
     found = doctor()
     if json:
         console.print_json(found)
     else:
         _print_table(found)
+
+
+def _examine(model: Path, data: str | None, steps: int, cell: str | None, *, json: bool) -> None:
+    from unrolled.checkpoint.load import load
+    from unrolled.inspect.examine import examine
+    from unrolled.inspect.model_data import with_data
+
+    if data is None:
+        raise InputError(
+            f"give the data that {model} was trained on too: unrolled doctor MODEL DATA"
+        )
+    trained = load(model, cell)
+    found = examine(with_data(trained, data), trained.model, steps=steps)
+    if json:
+        console.print_json(found.to_dict())
+    else:
+        console.results().print(str(found), soft_wrap=True, markup=False, highlight=False)
+
+
+def doctor_of_run(json: bool) -> "Callback":
+    """Give who examines a run before it begins."""
+    from unrolled.inspect.attend_run import Doctor
+
+    return Doctor(json=json)
+
+
+def gradients_of_run(json: bool) -> "Callback":
+    """Give who watches the gradients of a run."""
+    from unrolled.inspect.watch_gradients import GradientWatch
+
+    return GradientWatch(json=json)
 
 
 def _print_table(found: dict[str, Any]) -> None:

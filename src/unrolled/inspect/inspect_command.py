@@ -55,11 +55,20 @@ def inspect_(
         str | None,
         typer.Option("--cell", help="Your own cell again, for a model that was trained with it."),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html", help="Instead gather all that applies in one page, this file."
+        ),
+    ] = None,
     json: console.Json = False,
 ) -> None:
     """Look inside a trained model, and write one page that needs no other file."""
     from unrolled.checkpoint.load import load
 
+    if report is not None:
+        _report(load(model, cell), data, report, json=json)
+        return
     if what == "ngrams":
         _ngrams(load(model, cell), data, out or model / what, pictures, json=json)
         return
@@ -115,6 +124,17 @@ def _attention(trained: "Trained", data: str, out: Path, count: int, *, json: bo
         seen = (f"{symbol.strip()} <- {at.strip()} {weight:.2f}" for symbol, at, weight in one.most)
         console.results().print(", ".join(seen), soft_wrap=True)
         console.results().print(f"picture  {path}\n", soft_wrap=True)
+
+
+def _report(trained: "Trained", data: str, out: Path, *, json: bool) -> None:
+    from unrolled.inspect.report import report
+
+    page = report(trained, data, out)
+    if json:
+        pictures = sorted(str(path) for path in page.with_suffix("").rglob("*.png"))
+        console.print_json({"page": str(page), "pictures": pictures})
+    else:
+        console.results().print(f"page  {page}", soft_wrap=True)
 
 
 def _graph(trained: "Trained", data: str, out: Path, *, json: bool) -> None:

@@ -95,8 +95,8 @@ class NGrams:
             table.add_row(f"{one.width} words #{one.number}", one.label, Text(phrases))
         return Group(*parts, "", table)
 
-    def to_html(self) -> str:
-        """Write one page that needs no other file."""
+    def body(self) -> str:
+        """Write decisions and filters as a part of a page."""
         decisions = "".join(
             f"<p><b>{html.escape(d.label)}</b> <small>{d.probability:.2f}</small> "
             + "".join(_span(symbol, _strongest(d)) for symbol in d.symbols)
@@ -108,13 +108,18 @@ class NGrams:
             f"<td>{html.escape(_listed(f.phrases, '.2f'))}"
             for f in self.filters
         )
+        return (
+            "<h2>Decisions</h2><p><small>Green speaks for the label given, red against it.</small></p>"
+            f"{decisions}<h2>Filters</h2><table><tr><th>filter<th>speaks for<th>answers most to</tr>"
+            f"{rows}</table>"
+        )
+
+    def to_html(self) -> str:
+        """Write one page that needs no other file."""
         title = html.escape(self.title)
         return (
             f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
-            f"<style>{_STYLE}</style><h1>{title}: n-grams</h1><h2>Decisions</h2>"
-            "<p><small>Green speaks for the label given, red against it.</small></p>"
-            f"{decisions}<h2>Filters</h2><table><tr><th>filter<th>speaks for<th>answers most to</tr>"
-            f"{rows}</table></html>\n"
+            f"<style>{_STYLE}</style><h1>{title}: n-grams</h1>{self.body()}</html>\n"
         )
 
     def write(self, directory: Path) -> Path:

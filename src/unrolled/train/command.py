@@ -1,7 +1,8 @@
 """``unrolled train``."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from unrolled.train.callbacks import Callback
 
 RUN, OUTPUT = "Run", "Output"
+INSPECTORS: "dict[str, Callable[[bool], Callback]]" = {}
+"""Inspectors of a run, by name, given whether to print JSON; the command line puts them here."""
 
 
 def register(app: typer.Typer) -> None:
@@ -59,10 +62,30 @@ def _train(
         bool,
         typer.Option("--all-folds", help="Train on every one of --folds.", rich_help_panel=RUN),
     ] = False,
+    find_lr: Annotated[
+        bool,
+        typer.Option(
+            "--find-lr",
+            help="Do not train: try rising learning rates, draw the loss, suggest one.",
+            rich_help_panel=RUN,
+        ),
+    ] = False,
     record: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE", help="Add the result to a list of results.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    doctor: Annotated[
+        bool,
+        typer.Option("--doctor", help="First find out what is wrong.", rich_help_panel=OUTPUT),
+    ] = False,
+    watch: Annotated[
+        Literal["gradients"] | None,
+        typer.Option(
+            metavar="gradients",
+            help="Say now and then how far gradients reach back through time.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     tensorboard: Annotated[
@@ -77,10 +100,15 @@ def _train(
 
     A recipe is a TOML file of these same settings; flags override it.
     """
+    if find_lr:
+        _find_rate(what, data or [], out or Path(), json=json, flags=flags)
+        return
     from unrolled.train.run import train
 
     def callbacks() -> "list[Callback]":
-        return _callbacks(json=json, quiet=quiet, tensorboard=tensorboard)
+        asked = (*["doctor"] * doctor, *([watch] if watch and not quiet else []))
+        watchers = [INSPECTORS[name](json) for name in asked]
+        return [*watchers, *_callbacks(json=json, quiet=quiet, tensorboard=tensorboard)]
 
     common = {"resume": resume, "overwrite": overwrite, "record": record, **flags}
     if seeds is None and not all_folds:
@@ -105,6 +133,20 @@ def _train(
     elif not quiet:
         console.results().print(f"\nOver {len(runs)} runs:")
         console.results().print(console.comparison(figures, bold="mean"))
+
+
+def _find_rate(what: str, data: list[str], out: Path, *, json: bool, flags: dict[str, Any]) -> None:
+    from unrolled.train.find_rate import PICTURE, find_rate, summary
+
+    steps = {} if flags.get("steps") is None else {"steps": flags["steps"]}
+    rest = {name: value for name, value in flags.items() if name not in ("steps", "epochs")}
+    found = find_rate(what, *data, picture=out / PICTURE, **rest, **steps)
+    if json:
+        console.print_json({"event": "rates", "picture": str(out / PICTURE), **found.figures()})
+        return
+    for name, value in summary(found).items():
+        console.results().print(f"{name:14} {value}")
+    console.results().print(f"{'drawn in':14} {out / PICTURE}")
 
 
 def _numbers(text: str) -> list[int]:
