@@ -49,7 +49,7 @@ def test_the_loss_falls_and_starts_at_ln_v(tmp_path):
 
 
 def test_the_sum_over_a_window_is_the_mean_times_its_steps(tmp_path):
-    mean, total = make(tmp_path), make(tmp_path, loss="sum")
+    mean, total = make(tmp_path), make(tmp_path, reduction="sum")
     batch = mean.batch(0, slice(None))
     a, _ = mean.loss(mean.build(), batch, {})
     b, _ = total.loss(total.build(), batch, {})

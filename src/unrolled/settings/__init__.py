@@ -46,7 +46,7 @@ __all__ = [
     "flag",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Target(Group):
@@ -151,6 +151,8 @@ class Settings(Group):
             raise InputError(
                 f"{where} has format {version}, newer than the {FORMAT_VERSION} known here; upgrade unrolled"
             )
+        if version == 1:
+            _from_version_1(tables)
         return cls._checked(tables, where=f"{where}: ")
 
     @classmethod
@@ -182,6 +184,16 @@ GROUPS: dict[str, type[Group]] = {
     "tagger": TaggerSettings,
     "several": SeveralSettings,
 }
+
+
+def _from_version_1(tables: dict[str, Any]) -> None:
+    """Put settings where they stand now."""
+    training, decoder = tables.get("training", {}), tables.get("decoder", {})
+    if "loss" in training:
+        training["reduction"] = training.pop("loss")
+    if "label_smoothing" in decoder:
+        training["label_smoothing"] = decoder.pop("label_smoothing")
+    tables["format_version"] = FORMAT_VERSION
 
 
 def flag(field: str) -> str:

@@ -26,9 +26,6 @@ class DecoderSettings(Group):
         le=1,
         description="How often the decoder reads the true symbol, not its own, in the end; from 1.",
     )
-    label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="Of the truth, share out so much among all symbols."
-    )
     shared_vocabulary: bool = Field(
         default=False, description="translate: one vocabulary and embedding for both sides."
     )

@@ -25,14 +25,30 @@ class TrainingSettings(Group):
         ge=1,
         description="Steps between updates (k1), at most the window, which it is if left out.",
     )
-    loss: Literal["mean", "sum"] = Field(
-        default="mean", description="Mean over the steps of a window, or their sum."
+    loss: (
+        Literal["cross-entropy", "hinge", "squared-hinge", "squared", "absolute", "huber"] | None
+    ) = Field(
+        default=None,
+        description="What is made small (default: cross-entropy of classes, squared error of numbers).",
+    )
+    reduction: Literal["mean", "sum"] = Field(
+        default="mean", description="generate: mean over the steps of a window, or their sum."
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Of the truth, share out so much among all classes."
     )
     smoothing: float = Field(
         default=0.99, ge=0, lt=1, description="Weight of the past in the smoothed loss."
     )
     optimizer: Literal[
-        *("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw"),
+        "sgd",
+        "momentum",
+        "nesterov",
+        "adagrad",
+        "rmsprop",
+        "adadelta",
+        "adam",
+        "adamw",
         "hessian-free",
     ] = Field(default="adam", description="How weights follow gradients.")
     lr: float | None = Field(

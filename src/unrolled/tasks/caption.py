@@ -110,6 +110,7 @@ class Caption(Writer):
     headline = "exact"
     examples = ("a-picture.png", "more-pictures/")
     unit = "pictures"
+    losses = ("cross-entropy",)
     defaults: ClassVar = {
         "data": {"source": ("digits",), "split": (0.8, 0.1, 0.1), "symbols": "word"},
         "model": {"hidden": 128, "embedding": 64},

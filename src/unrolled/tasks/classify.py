@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from unrolled.data.splits import in_batch
 from unrolled.errors import InputError, RunError
 from unrolled.layers.constrain import max_norm_
+from unrolled.layers.losses import CLASS_LOSSES, Loss, cross_entropy
 from unrolled.settings import Settings
 from unrolled.tasks import judging
 from unrolled.tasks.bag import Baseline
@@ -70,6 +70,7 @@ class Classify(Task):
 
     name = "classify"
     summary = "classifier: text, signal or picture -> label"
+    losses = ("cross-entropy", "hinge", "squared-hinge")
     defaults: ClassVar = {
         "data": {"source": ("digits",), "split": (0.8, 0.1, 0.1)},
         "model": {"hidden": 64},
@@ -204,8 +205,9 @@ class Classify(Task):
 
     @property
     def initial_loss(self) -> float:
-        """The loss when all labels seem alike: ln C."""
-        return math.log(len(self.labels))
+        """The loss when all labels seem alike: ln C; of hinge losses C - 1."""
+        others = len(self.labels) - 1
+        return math.log(others + 1) if self._measure is cross_entropy else others
 
     def batch(self, step: int, rows: slice) -> Batch:
         """Rows of batch number `step`: the training examples, shuffled anew in every epoch.
@@ -233,25 +235,33 @@ class Classify(Task):
         return self._lengths
 
     def loss(self, model: nn.Module, batch: Batch, carry: Carry) -> tuple[Tensor, Carry]:
-        """Cross-entropy of the labels in nats, times their weights, mean over rows. Nothing is carried on."""
+        """Loss of the labels, as cross-entropy in nats, times their weights, mean over rows."""
         outputs, loss = self.objective(batch)
         return loss(outputs(model)), {}
 
     def objective(self, batch: Batch) -> Objective:
-        """Give the logits, and their cross-entropy."""
+        """Give the logits, and their loss."""
+        smoothing = self.settings.training.label_smoothing
 
         def outputs(model: nn.Module) -> Tensor:
             return model(*tensors(batch.inputs, next(model.parameters()).device))
 
         def loss(logits: Tensor) -> Tensor:
             labels = torch.from_numpy(batch.labels).to(logits.device)
+            if self._measure is cross_entropy:
+                losses = cross_entropy(logits, labels, smoothing)
+            else:
+                losses = self._measure(logits, labels)
             if self._class_weights is None:
-                return functional.cross_entropy(logits, labels)
+                return losses.mean()
             weights = torch.from_numpy(self._class_weights).to(logits)
-            nats = functional.cross_entropy(logits, labels, reduction="none")
-            return (weights[labels] * nats).mean()
+            return (weights[labels] * losses).mean()
 
         return Objective(outputs, loss)
+
+    @property
+    def _measure(self) -> Loss:
+        return CLASS_LOSSES[self.settings.training.loss or self.losses[0]]
 
     @cached_property
     def _class_weights(self) -> np.ndarray | None:

@@ -62,6 +62,7 @@ class Embed(Classify):
 
     name = "embed"
     summary = "embedder: text, signal or picture -> a point near those of its label"
+    losses = ()
     defaults: ClassVar = {
         **Classify.defaults,
         "training": {"steps": 400, "lr": 0.002, "batch_size": 64, "clip_norm": 1.0},

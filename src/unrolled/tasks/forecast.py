@@ -42,6 +42,7 @@ class Forecast(Task):
 
     name = "forecast"
     summary = "forecaster: numbers -> the numbers that follow"
+    losses = ("squared", "absolute", "huber")
     defaults: ClassVar = {
         "data": {"source": ("mackey-glass",), "split": (0.8, 0.1, 0.1)},
         "model": {"hidden": 64},
@@ -55,7 +56,7 @@ class Forecast(Task):
         self, settings: Settings, source: Source, fitted: dict[str, np.ndarray], *, has_data: bool
     ) -> None:
         self.settings, self.source = settings, source
-        self.head = make_head(settings.forecast, binary=source.binary)
+        self.head = make_head(settings.forecast, settings.training.loss, binary=source.binary)
         self.headline = self.head.metric
         self.criterion = Criterion(self.headline, self.head.better)
         self.examples = source.examples

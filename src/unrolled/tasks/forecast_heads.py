@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unrolled.errors import InputError
-from unrolled.layers.losses import gaussian_nll, quantile_loss
+from unrolled.layers.losses import NUMBER_LOSSES, gaussian_nll, quantile_loss
 from unrolled.settings.forecast import ForecastSettings
 
 
@@ -37,7 +37,7 @@ class Head(ABC):
     metric: ClassVar[str]
     """The figure people read, and by which the best weights are chosen."""
     better: ClassVar[Literal["lower", "higher"]] = "lower"
-    unit: ClassVar[str]
+    unit: str
     """What the loss is called."""
     extra: tuple[int, ...] = ()
     """(P,)."""
@@ -69,13 +69,21 @@ class Head(ABC):
 
 
 class Point(Head):
-    """One value: the mean, as squares are made small."""
+    """One value: the mean, as squares are made small; as absolute errors are, the median.
 
-    metric = unit = "mse"
+    Args:
+        loss: One of :data:`~unrolled.layers.losses.NUMBER_LOSSES`.
+    """
+
+    metric = "mse"
+
+    def __init__(self, loss: str = "squared") -> None:
+        self.measure = NUMBER_LOSSES[loss]
+        self.unit = "mse" if loss == "squared" else f"{loss}_error"
 
     def loss(self, raw: Tensor, y: Tensor) -> Tensor:
-        """Mean square of the error."""
-        return functional.mse_loss(raw, y)
+        """Mean of the error as it is measured."""
+        return self.measure(raw, y).mean()
 
     def told(self, raw: np.ndarray) -> Told:
         """Give the value."""
@@ -197,16 +205,20 @@ class Gaussian(Head):
         return {"nll": float(nats.mean()), **super().figures(told, truth)}
 
 
-def make_head(own: ForecastSettings, *, binary: bool) -> Head:
+def make_head(own: ForecastSettings, loss: str | None = None, *, binary: bool) -> Head:
     """Build the head of the settings.
 
     Args:
         own: The settings.
+        loss: Of a point (default: squared).
         binary: Whether the data itself holds zeros and ones.
 
     Raises:
-        InputError: If the quantiles are not in order.
+        InputError: If the quantiles are not in order, or a loss is given to what has its own.
     """
+    if loss is not None and (binary or own.head != "point"):
+        what = "music" if binary else f"--head {own.head}"
+        raise InputError(f"--loss {loss}: {what} has a loss of its own; leave it out")
     match own.head:
         case "quantile":
             return Quantile(own.quantiles)
@@ -215,4 +227,4 @@ def make_head(own: ForecastSettings, *, binary: bool) -> Head:
         case "direction":
             return Direction()
         case "point":
-            return Binary() if binary else Point()
+            return Binary() if binary else Point(loss or "squared")

@@ -35,6 +35,7 @@ class Generate(Task):
     name = "generate"
     summary = "language model: text -> more text"
     criterion = Criterion("nats_per_symbol", "lower")
+    losses = ("cross-entropy",)
     defaults: ClassVar = {
         "data": {"source": ("english",)},
         "training": {"steps": 3000, "lr": 0.003, "clip_norm": 1.0},

@@ -232,7 +232,11 @@ class Labelled(Texts):
     def loss(self, model: nn.Module, batch: TextBatch, carry: Carry) -> tuple[Tensor, Carry]:
         """Cross-entropy of the next symbols in nats, mean over all of them. Nothing is carried on."""
         logits, targets = self._scored(model, batch)
-        return functional.cross_entropy(logits, targets, ignore_index=PADDING), {}
+        smoothing = self.settings.training.label_smoothing
+        nats = functional.cross_entropy(
+            logits, targets, ignore_index=PADDING, label_smoothing=smoothing
+        )
+        return nats, {}
 
     def _scored(self, model: nn.Module, batch: TextBatch) -> tuple[Tensor, Tensor]:
         device = next(model.parameters()).device

@@ -121,7 +121,7 @@ class Running(Texts):
         self.settings, self.vocabulary, self.ngram = settings, vocabulary, ngram
         self._corpus = corpus
         training = settings.training
-        if training.loss == "sum":
+        if training.reduction == "sum":
             self.symbols_in_loss = training.stride or training.window
 
     @classmethod
@@ -202,7 +202,10 @@ class Running(Texts):
             passed.append(states)
         logits = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
         told = logits[-len(targets) :]
-        nats = functional.cross_entropy(told.flatten(0, 1), targets.flatten())
+        smoothing = self.settings.training.label_smoothing
+        nats = functional.cross_entropy(
+            told.flatten(0, 1), targets.flatten(), label_smoothing=smoothing
+        )
         kept = {name: state.detach() for name, state in passed[0].items()}
         return nats * self.symbols_in_loss, kept
 

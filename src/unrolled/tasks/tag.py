@@ -34,6 +34,7 @@ class Tag(Task):
 
     name = "tag"
     summary = "tagger: each word or vector of a sequence -> tag, or numbers"
+    losses = ("cross-entropy", "hinge", "squared-hinge", "squared", "absolute", "huber")
     defaults: ClassVar = {
         "data": {"source": ("python-tokens",), "split": (0.8, 0.1, 0.1)},
         "model": {"hidden": 64, "bidirectional": True},

@@ -14,6 +14,13 @@ from unrolled.cells.feedback import teacher
 from unrolled.data.tagged import PADDING, Labels, Numbers
 from unrolled.errors import InputError
 from unrolled.layers import CRF, Recurrent, WindowReadout
+from unrolled.layers.losses import (
+    CLASS_LOSSES,
+    NUMBER_LOSSES,
+    Loss,
+    cross_entropy,
+    squared_error,
+)
 from unrolled.settings import Settings
 
 LEAST = 1e-30
@@ -30,6 +37,8 @@ class Readout(nn.Module, ABC):
     def __init__(self, *, numbers: bool) -> None:
         super().__init__()
         self.numbers = numbers
+        self.measure: Loss = squared_error if numbers else cross_entropy
+        self.smoothing = 0.0
 
     @abstractmethod
     def loss(self, h: Tensor, lengths: Tensor, tags: Tensor, forced: float) -> Tensor:
@@ -43,8 +52,17 @@ class Readout(nn.Module, ABC):
         """Compare logits, or numbers (T, B, C), with what is true, mean over the steps there are."""
         if self.numbers:
             there = ~tags.isnan()
-            return functional.mse_loss(scores[there], tags[there].to(scores.dtype))
-        return functional.cross_entropy(scores.flatten(0, 1), tags.flatten(), ignore_index=PADDING)
+            return self.measure(scores[there], tags[there].to(scores.dtype)).mean()
+        if self.measure is cross_entropy:
+            smoothing = self.smoothing if self.training else 0.0
+            return functional.cross_entropy(
+                scores.flatten(0, 1),
+                tags.flatten(),
+                ignore_index=PADDING,
+                label_smoothing=smoothing,
+            )
+        there = tags != PADDING
+        return self.measure(scores[there], tags[there]).mean()
 
     def best(self, scores: Tensor) -> Tensor:
         """Give the likeliest tags, or the numbers themselves."""
@@ -181,11 +199,27 @@ class Linear(Readout):
 
 
 def make_readout(width: int, outputs: Labels | Numbers, settings: Settings) -> Readout:
-    """Build the read-out of the settings.
+    """Build the read-out of the settings, and choose its loss.
 
     Raises:
-        InputError: If it cannot tell numbers, or does not go with the net.
+        InputError: If it cannot tell numbers, or does not go with the net or the loss.
     """
+    readout, training = _readout(width, outputs, settings), settings.training
+    numbers = isinstance(outputs, Numbers)
+    if training.loss is not None:
+        known = NUMBER_LOSSES if numbers else CLASS_LOSSES
+        if training.loss not in known:
+            what = "numbers" if numbers else "tags"
+            raise InputError(f"--loss {training.loss} is not for {what}; take {', '.join(known)}")
+        readout.measure = known[training.loss]
+    readout.smoothing = training.label_smoothing
+    own = training.label_smoothing or readout.measure not in (cross_entropy, squared_error)
+    if isinstance(readout, Chained) and own:
+        raise InputError("--readout crf has a loss of its own; leave out what says another")
+    return readout
+
+
+def _readout(width: int, outputs: Labels | Numbers, settings: Settings) -> Readout:
     kind, lags = settings.tagger.readout, settings.tagger.lags
     numbers, size = isinstance(outputs, Numbers), outputs.size
     if settings.tagger.net == "linear":

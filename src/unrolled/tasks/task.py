@@ -68,6 +68,8 @@ class Task(ABC):
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Table -> field -> value, for the settings nobody gave."""
 
+    losses: ClassVar[tuple[str, ...]] = ()
+    """What ``training.loss`` may name; the first is the default where there is a choice."""
     chooses: ClassVar[bool] = False
     """Whether :meth:`predict` takes options, by which what it writes is searched for or drawn."""
 

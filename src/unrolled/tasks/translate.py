@@ -47,6 +47,7 @@ class Translate(Writer):
     headline = "bleu"
     examples = ("'a text of yours'", "more-data.tsv")
     unit = "pairs"
+    losses = ("cross-entropy",)
     defaults: ClassVar = {
         "data": {"source": ("dates",), "split": (0.9, 0.05, 0.05), "symbols": "subword"},
         "model": {"hidden": 128, "bidirectional": True, "embedding": 128},

@@ -162,7 +162,7 @@ class Writer(Task):
         device = next(model.parameters()).device
         before, after = tensors((batch.before, batch.after), device)
         logits = model(tuple(tensors(batch.inputs, device)), before, batch.told)
-        smoothing = self.settings.decoder.label_smoothing if model.training else 0.0
+        smoothing = self.settings.training.label_smoothing if model.training else 0.0
         flat = logits.flatten(0, 1), after.flatten()
         return functional.cross_entropy(*flat, ignore_index=PADDING, label_smoothing=smoothing), {}
 

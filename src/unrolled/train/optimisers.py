@@ -146,6 +146,8 @@ def check_optimizer(training: TrainingSettings) -> None:
     if training.optimizer == "hessian-free" and (training.weight_decay or training.clip_value):
         raise InputError("hessian-free neither decays weights nor clips; leave that out")
     if training.optimizer == "hessian-free":
+        if training.loss in ("hinge", "absolute"):
+            raise InputError(f"--loss {training.loss} has no curvature for hessian-free to follow")
         for name, unset in WITHOUT_GRADIENTS.items():
             if getattr(training, name) != unset:
                 raise InputError(f"--{name.replace('_', '-')}: hessian-free has no use for it")

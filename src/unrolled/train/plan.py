@@ -160,6 +160,7 @@ def check(settings: Settings) -> None:
     """
     check_optimizer(settings.training)
     check_schedule(settings)
+    _check_loss(settings)
     if settings.training.precision == "bfloat16" and settings.model.dtype != "float32":
         raise InputError(
             f"--precision bfloat16 is for weights of float32, not {settings.model.dtype}"
@@ -169,6 +170,17 @@ def check(settings: Settings) -> None:
         raise InputError(f"--device {name}: unrolled is not tested there; use cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no usable GPU here; use cpu")
+
+
+def _check_loss(settings: Settings) -> None:
+    training, known = settings.training, task_class(settings.task).losses
+    if training.loss is not None and training.loss not in known:
+        choice = f"it has {', '.join(known)}" if known else "it has a loss of its own"
+        raise InputError(f"--loss {training.loss} is none of the task {settings.task}; {choice}")
+    if training.label_smoothing and (training.loss or "cross-entropy") != "cross-entropy":
+        raise InputError(f"--label-smoothing goes with cross-entropy, not with {training.loss}")
+    if training.label_smoothing and "cross-entropy" not in known:
+        raise InputError(f"--label-smoothing: the task {settings.task} has no cross-entropy")
 
 
 def _length(fields: Mapping[str, Any]) -> bool:

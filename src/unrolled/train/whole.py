@@ -124,6 +124,7 @@ def left_to_torch(training: TrainingSettings) -> str | None:
         "a penalty on weights": training.l1 or training.l2 or training.elastic,
         "a penalty on activations": training.activation_penalty or training.temporal_penalty,
         "a batch in pieces": training.accumulate > 1,
+        "label smoothing": training.label_smoothing,
         "bfloat16": training.precision != "full",
     }
     return next((what for what, asked in wanted.items() if asked), None)
