@@ -15,6 +15,8 @@ NOTHING = "_"
 """How CoNLL-U writes that a column has no value."""
 DOCUMENT = "-DOCSTART-"
 """Stands where a word would, between the documents of CoNLL-2003."""
+NAMED = re.compile(r"\.conllup?(\.gz)?$")
+"""How files of CoNLL-U are called."""
 GLOBAL = re.compile(r"#\s*global\.columns\s*=\s*(.*)")
 
 
@@ -82,7 +84,7 @@ def _sequences(
     """
     heading = GLOBAL.match(text)
     names = heading[1].lower().split() if heading else []
-    of_universal = re.search(r"\.conllup?(\.gz)?$", name) or _looks_universal(text)
+    of_universal = NAMED.search(name) or _looks_universal(text)
     if of_universal:
         return _universal(name, text, columns[UNIVERSAL], names or list(CONLLU))
     return _plain(name, text[heading.end() :] if heading else text, columns[PLAIN], names)

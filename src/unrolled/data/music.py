@@ -92,7 +92,7 @@ class Music(Source):
             if not pieces[split]:
                 raise InputError(f"{piece.name} has no pieces of two steps or more in {name!r}")
         first = {tuple((np.flatnonzero(r[0]) + LOWEST).tolist()) for r in pieces["training"]}
-        return cls(settings, pieces, sorted(first))
+        return cls(settings, pieces, [[*notes] for notes in sorted(first)])
 
     @classmethod
     def restore(cls, settings: Settings, table: Mapping[str, Any]) -> Self:
@@ -101,7 +101,7 @@ class Music(Source):
 
     def to_json(self) -> dict[str, Any]:
         """Give the openings."""
-        return {"openings": [list(notes) for notes in self.openings]}
+        return {"openings": self.openings}
 
     @property
     def epoch(self) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unrolled.data.conll import NAMED
 from unrolled.data.several import Heads, head_names
 from unrolled.data.splits import SPLITS, Split
 from unrolled.data.tagged import TagBatch, Tagged, Words
@@ -91,7 +92,9 @@ class Several(Task):
         keys: dict[Split, list[str]]
         keys = {split: [one.key for one in part] for split, part in splits.items()}
         warn_of_leaks(keys, "sequences")
-        usual = ("kind", "brackets") if data.source == (PYTHON,) else ("upos", "xpos")
+        usual = ("upos", "xpos") if NAMED.search(found[0].file) else ()
+        if data.source == (PYTHON,):
+            usual = ("kind", "brackets")
         names = head_names(data.columns, len(found[0].tags[0]), usual=usual)
         heads = Heads.fit(names, (one for part in splits.values() for one in part))
         own = cls(settings, fit_words(splits["training"], settings), heads, {}, splits)

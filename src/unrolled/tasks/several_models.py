@@ -57,6 +57,7 @@ class SeveralTaggers(nn.Module):
         if settings.model.initial_scale:
             normal_start(self, settings.model.initial_scale)
         self.readers.extend([deepcopy(first) for _ in range(others)])
+        self.fixed: Tensor
         self.register_buffer("fixed", torch.tensor(weights or [1.0] * count), persistent=False)
         self.log_variances = None
         if own.loss_weights == "learned":
