@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from unrolled.inspect.cells import explain as explain
     from unrolled.inspect.describe import describe as describe
     from unrolled.inspect.filters import filters as filters
+    from unrolled.inspect.flow_report import gradient_flow as gradient_flow
     from unrolled.inspect.gradients import check_gradients as check_gradients
     from unrolled.inspect.graph import graph as graph
     from unrolled.layers import GRU as GRU
@@ -74,6 +75,7 @@ __all__ = [
     "explain",
     "filters",
     "frozen",
+    "gradient_flow",
     "graph",
     "layers",
     "load",
@@ -103,6 +105,7 @@ __getattr__, __dir__ = lazily(
         "bench": "unrolled.inspect",
         "cells": "unrolled.cells",
         "check_gradients": "unrolled.inspect.gradients",
+        "gradient_flow": "unrolled.inspect.flow_report",
         "convert": "unrolled.layers",
         "data": "unrolled.data",
         "describe": "unrolled.inspect.describe",

@@ -12,7 +12,7 @@ import unrolled as ur
 from unrolled.inspect.flow import jacobians, lags, products, recurrent_matrices, unroll
 from unrolled.inspect.flow_report import advice, flow_of, gradient_flow, judge, noted
 
-T, B, I, H = 6, 3, 4, 5
+T, B, N, H = 6, 3, 4, 5
 
 
 def doubled(net):
@@ -37,12 +37,12 @@ class Leaky(ur.Cell):
 
 
 NETS = {
-    "rnn": lambda: ur.RNN(I, H),
-    "lstm": lambda: ur.LSTM(I, H, num_layers=2, bidirectional=True),
-    "gru": lambda: ur.GRU(I, H, batch_first=True),
-    "recurrent": lambda: ur.Recurrent(ur.cells.LSTM(I, H), 2, connection="residual"),
-    "own": lambda: ur.Recurrent(Leaky(I, H)),
-    "own both ways": lambda: ur.Recurrent(Leaky(I, H), bidirectional=True, connection="dense"),
+    "rnn": lambda: ur.RNN(N, H),
+    "lstm": lambda: ur.LSTM(N, H, num_layers=2, bidirectional=True),
+    "gru": lambda: ur.GRU(N, H, batch_first=True),
+    "recurrent": lambda: ur.Recurrent(ur.cells.LSTM(N, H), 2, connection="residual"),
+    "own": lambda: ur.Recurrent(Leaky(N, H)),
+    "own both ways": lambda: ur.Recurrent(Leaky(N, H), bidirectional=True, connection="dense"),
 }
 
 
@@ -52,7 +52,7 @@ class Whole(nn.Module):
     def __init__(self, net):
         super().__init__()
         self.net = net
-        self.x = torch.randn(T, B, I, dtype=torch.float64)
+        self.x = torch.randn(T, B, N, dtype=torch.float64)
 
     def loss(self, lengths=None):
         x = self.x.transpose(0, 1) if self.net.batch_first else self.x
@@ -87,7 +87,7 @@ def test_short_rows_are_left_out(kind):
 
 
 def test_packed_input():
-    model = Whole(doubled(ur.RNN(I, H)))
+    model = Whole(doubled(ur.RNN(N, H)))
     lengths = torch.tensor([4, 2, 6])
     packed = nn.utils.rnn.pack_padded_sequence(model.x, lengths, enforce_sorted=False)
     ((call, seeds),) = noted(model, lambda: model.net(packed)[0].data.square().sum())
@@ -97,7 +97,7 @@ def test_packed_input():
 
 
 def test_jacobians_are_autograds():
-    net = doubled(ur.Recurrent(Leaky(I, H)))
+    net = doubled(ur.Recurrent(Leaky(N, H)))
     model = Whole(net)
     ((call, seeds),) = noted(model, model.loss)
     (layer,) = unroll(call, seeds, rows=B).layers
@@ -140,7 +140,7 @@ def test_a_linear_chain_is_judged_by_its_radius(radius, kind):
 
 
 def test_the_bound_holds():
-    model = Whole(doubled(ur.RNN(I, H)))
+    model = Whole(doubled(ur.RNN(N, H)))
     (layer,) = gradient_flow(model, model.loss).layers
     gamma = float(torch.linalg.matrix_norm(model.net.weight_hh_l0.detach(), 2))
     for n, (value, bound) in enumerate(zip(layer.singular, layer.bound, strict=True), 1):
@@ -149,7 +149,7 @@ def test_the_bound_holds():
 
 def test_memory_and_gates_of_an_lstm():
     """With f = sigmoid(b) alone, a cell forgets by half in ln 2 / -ln f steps."""
-    net = ur.Recurrent(ur.cells.LSTM(I, H)).double()
+    net = ur.Recurrent(ur.cells.LSTM(N, H)).double()
     with torch.no_grad():
         for p in net.parameters():
             p.zero_()
@@ -170,7 +170,7 @@ def test_judgements():
 
 
 def test_lags_of_the_backward_direction():
-    model = Whole(doubled(ur.RNN(I, H, bidirectional=True)))
+    model = Whole(doubled(ur.RNN(N, H, bidirectional=True)))
     ((call, seeds),) = noted(model, model.loss)
     unrolled = unroll(call, seeds, rows=1)
     norms = unrolled.norms()

@@ -115,9 +115,9 @@ def _noting(name: str, calls: list[Call]) -> Callable[..., None]:
         source: Any = given.get("x", given.get("input"))
         states = given.get("states", given.get("hx"))
         flat = unpack(source) if isinstance(source, PackedSequence) else None
-        if flat is None and source.dim() < 3:
+        x: Any = source if flat is None else flat.x
+        if x.dim() < 3:
             return  # a row alone
-        x: Tensor = source if flat is None else flat.x
         lengths = given.get("lengths") if flat is None else flat.lengths
         if flat is None and net.batch_first:
             x = x.transpose(0, 1)

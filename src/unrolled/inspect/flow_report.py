@@ -100,7 +100,7 @@ class LayerFlow:
     singular: list[float]
     """Largest singular value of the product of the last 1, 2, ... Jacobians."""
     bound: list[float]
-    """(gamma_W gamma_phi)^n where the Jacobian is diag(f') W, else the product of the largest singular values."""
+    """(gamma_W gamma_phi)^n where the Jacobian is diag(f') W, else the product of each one's norm."""
     half_life: list[float]
     """Of each number of the states, in steps, from the diagonal of the Jacobians."""
     gates: dict[str, dict[str, list[float]]]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 import typer
 
 from unrolled import console
+from unrolled.errors import InputError
 
 if TYPE_CHECKING:
     from unrolled.checkpoint.load import Trained
@@ -23,9 +24,7 @@ def inspect_(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help="What it is looked at with.")],
     what: Annotated[
-        Literal[
-            "filters", "ngrams", "attention", "graph", "check", "gradients", "activations"
-        ],
+        Literal["filters", "ngrams", "attention", "graph", "check", "gradients", "activations"],
         typer.Argument(
             metavar="WHAT",
             help="filters: of a model of pictures its filters, activation maps, what excites its "
@@ -48,6 +47,18 @@ def inspect_(
         int, typer.Option(metavar="N", min=1, help="Draw so many units of each layer.")
     ] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
+    together: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...", help="activations: find where these units are on together."
+        ),
+    ] = None,
+    cloze: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT|A|B...", help="activations: which of some answers a text goes on with."
+        ),
+    ] = None,
     epsilon: Annotated[
         float, typer.Option(metavar="X", help="check: step of a difference.")
     ] = 1e-4,
@@ -85,7 +96,8 @@ def inspect_(
         _gradients(load(model, cell), data, out or model / what, json=json)
         return
     if what == "activations":
-        _activations(load(model, cell), data, out or model / what, json=json)
+        asked = (together, cloze, seed)
+        _activations(load(model, cell), data, out or model / what, *asked, json=json)
         return
     from unrolled.inspect.filters import filters
     from unrolled.inspect.picture_net import picture_net
@@ -175,11 +187,34 @@ def _gradients(trained: "Trained", data: str, out: Path, *, json: bool) -> None:
     _tell(found, page_of(found).write(out, "gradients.html"), json=json)
 
 
-def _activations(trained: "Trained", data: str, out: Path, *, json: bool) -> None:
+def _activations(
+    trained: "Trained",
+    data: str,
+    out: Path,
+    together: str | None,
+    cloze_: str | None,
+    seed: int,
+    *,
+    json: bool,
+) -> None:
     from unrolled.inspect.activations import activations
+    from unrolled.inspect.decisions import cloze
 
-    found = activations(trained, data)
-    _tell(found, found.page().write(out, "activations.html"), json=json)
+    try:
+        units = [int(number) for number in (together or "").split(",") if number.strip()]
+    except ValueError:
+        raise InputError(f"--together {together!r}: give whole numbers with commas") from None
+    text, *answers = (cloze_ or "").split("|")
+    chosen = cloze(trained, text, answers) if cloze_ else []
+    found = activations(trained, data, units=units, seed=seed)
+    page = found.page().write(out, "activations.html")
+    if json:
+        console.print_json({**found.to_dict(), "cloze": dict(chosen), "page": str(page)})
+        return
+    console.results().print(found)
+    for answer, share in chosen:
+        console.results().print(f"{text}{answer}  {share:.1%}", soft_wrap=True)
+    console.results().print(f"\npage  {page}", soft_wrap=True)
 
 
 def _tell(found: "Told", page: Path, *, json: bool) -> None:

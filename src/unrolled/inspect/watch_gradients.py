@@ -14,7 +14,7 @@ from unrolled.inspect.flow_report import Verdict, advice, judge, loss_of, noted
 from unrolled.inspect.units import evaluating
 from unrolled.train.callbacks import Callback, End, Start, Step
 
-SHARE = 0.05
+SHARE = 0.03
 """Of the time of training that looking may take."""
 PICTURE = "gradients.png"
 
@@ -23,7 +23,7 @@ class GradientWatch(Callback):
     """Says now and then how far the gradient of the last step's error reaches, and what to try.
 
     One row of the batch of the update just made is read from its start, in evaluation mode; the run does not
-    notice. After each look so long is waited that all looks together take a twentieth of the time.
+    notice. After each look so long is waited that all looks together take 3 % of the time.
 
     Args:
         json: Print lines of JSON instead of words.

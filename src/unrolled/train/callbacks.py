@@ -15,6 +15,7 @@ from unrolled.settings import Settings
 from unrolled.tasks.task import Task
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.utils.tensorboard import SummaryWriter
 
 
@@ -39,6 +40,8 @@ class Start:
     """Processes that train together."""
     whole: str | None = None
     """Why a step is made of torch's operations; ``None`` where the core makes it whole."""
+    model: "nn.Module | None" = field(default=None, repr=False)
+    """What is trained, for those who look inside and leave it as it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,9 @@ class JsonLines(Callback):
         self._write(event)
 
     def _write(self, event: Any, **more: Any) -> None:  # noqa: ANN401 - an event
-        names = [field.name for field in fields(event) if field.name not in ("task", "settings")]
+        names = [
+            field.name for field in fields(event) if field.name not in ("task", "settings", "model")
+        ]
         values = {name: getattr(event, name) for name in names}
         values |= {name: str(value) for name, value in values.items() if name == "directory"}
         console.print_json({"event": type(event).__name__.lower(), **values, **more})

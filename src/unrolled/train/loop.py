@@ -150,6 +150,7 @@ class Loop:
             units_per_step=count,
             world=self.group.world,
             whole=None if isinstance(self.whole, WholeStep) else str(self.whole),
+            model=self.model,
         )
         for callback in self.callbacks:
             callback.on_start(start)
