@@ -42,6 +42,18 @@ BUILTINS = {
         licence="BSD-3-Clause (scikit-learn), CC BY 4.0 (the digits)",
         page="https://archive.ics.uci.edu/dataset/80",
     ),
+    "iris": Builtin(
+        what="150 flowers of three kinds of iris, four measures each, from scikit-learn",
+        task="classify",
+        licence="CC BY 4.0",
+        page="https://archive.ics.uci.edu/dataset/53",
+    ),
+    "wine": Builtin(
+        what="178 wines of three growers, 13 measures each, from scikit-learn",
+        task="classify",
+        licence="CC BY 4.0",
+        page="https://archive.ics.uci.edu/dataset/109",
+    ),
     "dna": Builtin(
         what="4,000 sequences of DNA, half of them with the two boxes of a promoter",
         task="classify",
@@ -51,7 +63,7 @@ BUILTINS = {
     ),
     "python-tokens": Builtin(
         what="Sources of Python's own library, each character with the type of its token",
-        task="tag",
+        task="tag, several",
         licence="Python Software Foundation License 2",
         page="https://docs.python.org/3/library/tokenize.html",
     ),

@@ -12,17 +12,19 @@ from unrolled.inspect.trials import (
     Descent,
     descend,
     overfit,
-    rate_range,
     untouched,
     with_settings,
 )
 from unrolled.tasks.task import Task
+from unrolled.train.find_rate import search
 
 STEPS = 200
 """Of a trial training."""
 FEW = (2, 8, 32)
 LEARNED, STUCK = 0.1, 0.9
 """Shares of the loss at the start: below the one a thing is learned, above the other it is not."""
+RATES = (1e-6, 10.0, 80)
+"""Lowest and highest learning rate tried, and how many."""
 MANY = 10_000
 """Weights for each training example that are too many."""
 
@@ -127,7 +129,10 @@ class _Examination:
     def _rate(self, trial: Descent) -> bool:
         """Compare the rate with the one that a range of rates asks for."""
         own = self.training.lr or 0.0
-        rates, losses, best = rate_range(self.task)
+        if self.training.optimizer == "hessian-free":
+            return False
+        tried = search(self.task, self.task.settings, np.geomspace(*RATES).tolist())
+        best = tried.suggested
         self.fact("learning rate", f"{own:g}; a range of rates asks for {best:.2g}")
         overshoots = trial.diverged or max(trial.losses) > 1.5 * abs(trial.losses[0])
         stuck = trial.end > STUCK * abs(trial.losses[0])
@@ -136,11 +141,10 @@ class _Examination:
         other = descend(self.task, len(trial.losses), scaled=best / own)
         if other.diverged or (not trial.diverged and other.end > 0.5 * trial.end):
             return False
-        lowest = min(losses)
         self.find(
             "rate too high" if best < own else "rate too low",
             f"at {own:g} the loss ends at {trial.end:.4g}, at {best:.2g} at {other.end:.4g} after "
-            f"{len(other.losses)} steps; of {len(rates)} rates the lowest loss is {lowest:.4g}",
+            f"{len(other.losses)} steps",
             "steps overshoot; the gradient itself is right by differences"
             if best < own
             else "each step goes next to nowhere",

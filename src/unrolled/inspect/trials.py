@@ -63,16 +63,13 @@ def with_settings(task: Task, **flags: object) -> Task:
     return other
 
 
-def descend(
-    task: Task, steps: int, *, rates: list[float] | None = None, scaled: float = 1.0
-) -> Descent:
+def descend(task: Task, steps: int, *, scaled: float = 1.0) -> Descent:
     """Train a new model as the run would.
 
     Args:
         task: Prepared.
         steps: Updates.
-        rates: Learning rate of each update; those of the settings if left out.
-        scaled: What those are multiplied by.
+        scaled: What learning rates are multiplied by.
     """
     training = task.settings.training
     total, rows = max(training.steps or 0, steps), slice(0, training.batch_size)
@@ -81,8 +78,7 @@ def descend(
     carry: Carry = {}
     began = time.perf_counter()
     for step in range(steps):
-        rate = rates[step] if rates else scaled * (training.lr or 0.0)
-        rate *= 1.0 if rates else factor(training, step, total, 0)
+        rate = scaled * (training.lr or 0.0) * factor(training, step, total, 0)
         for group in optimizer.param_groups:
             group["lr"] = rate
         clock = [time.perf_counter()]
@@ -128,26 +124,6 @@ def overfit(task: Task, count: int, steps: int = 300, rate: float = 0.01) -> Des
         if done.diverged or learned or time.perf_counter() - began > SECONDS:
             break
     return done
-
-
-def rate_range(
-    task: Task, steps: int = 80, low: float = 1e-6, high: float = 10.0
-) -> tuple[list[float], list[float], float]:
-    """Raise the rate at every update until the loss explodes (Smith 2017, section 3.3).
-
-    Returns:
-        Rates, the smoothed loss at each, and the rate to take: a tenth of that where it is lowest.
-    """
-    rates = np.geomspace(low, high, steps).tolist()
-    done = descend(task, steps, rates=rates)
-    smooth, value = [], done.losses[0]
-    for loss in done.losses:
-        value = 0.7 * value + 0.3 * loss if math.isfinite(loss) else math.inf
-        smooth.append(value)
-        if not math.isfinite(value) or value > 4 * abs(smooth[0]) + 1e-9:
-            break
-    best = rates[int(np.argmin(smooth))] / 10
-    return rates[: len(smooth)], smooth, best
 
 
 @contextmanager

@@ -192,6 +192,9 @@ class ClassifierSettings(Group):
     dense: Dense = Field(
         default=(), description="cnn, bag: widths of hidden layers before the read-out."
     )
+    dense_activation: str = Field(
+        default="relu", description="Activation of these and of an mlp's layers, by its name."
+    )
     ngrams: int = Field(
         default=1, ge=1, description="bag, mlp: count sequences of up to so many symbols."
     )

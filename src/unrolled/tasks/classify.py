@@ -22,12 +22,13 @@ from unrolled.tasks.bag import Baseline
 from unrolled.tasks.examples import Examples, Found, tensors
 from unrolled.tasks.label_pictures import confusion_picture, reliability_picture
 from unrolled.tasks.picture_examples import Pictures
+from unrolled.tasks.row_examples import NumberRows
 from unrolled.tasks.signal_examples import Signals
 from unrolled.tasks.splitting import check_labels, shuffled, split_rows, warn_of_leaks
 from unrolled.tasks.task import Artefacts, Carry, Criterion, Objective, Split, Task
 from unrolled.tasks.text_examples import Texts, phrases_of
 
-KINDS: tuple[type[Examples], ...] = (Pictures, Signals, Texts)
+KINDS: tuple[type[Examples], ...] = (Pictures, Signals, NumberRows, Texts)
 """What examples may be; the first that takes the data reads it."""
 ROWS_AT_ONCE = 256
 """Examples that are judged side by side."""

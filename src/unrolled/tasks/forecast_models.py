@@ -121,7 +121,7 @@ class Convolutional(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """All numbers of a window -> hidden layers of ReLU units -> what is told.
+    """All numbers of a window -> hidden layers -> what is told.
 
     Args:
         source: Whose order of inputs counts.
@@ -131,10 +131,10 @@ class Perceptron(nn.Module):
 
     def __init__(self, source: Series, shape: Shape, settings: Settings) -> None:
         super().__init__()
-        model = settings.model
-        dense = settings.classifier.dense or (model.hidden,) * model.layers
+        model, own = settings.model, settings.classifier
+        dense = own.dense or (model.hidden,) * model.layers
         self.columns, self.shape, self.dropout = len(source.columns), shape, model.dropout
-        self.readout = layered(features_of(source), dense, math.prod(shape))
+        self.readout = layered(features_of(source), dense, math.prod(shape), own.dense_activation)
 
     def at_end(self, x: Tensor) -> Tensor:
         """Forecast from windows x (L, N, I) -> (N, O, ...)."""

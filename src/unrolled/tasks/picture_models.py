@@ -46,12 +46,12 @@ class PictureCNN(nn.Module):
 
 
 class PictureMLP(nn.Module):
-    """All pixels -> hidden layers of ReLU units -> logits.
+    """All pixels -> hidden layers -> logits.
 
     Args:
         shape: Of the pictures.
         classes: Number of labels.
-        settings: `dense`, else `layers` of `hidden` units; `dropout` of the pixels.
+        settings: `dense`, else `layers` of `hidden` units; `dense_activation`; `dropout` of the pixels.
     """
 
     def __init__(self, shape: Shape, classes: int, settings: Settings) -> None:
@@ -59,7 +59,9 @@ class PictureMLP(nn.Module):
         model = settings.model
         dense = settings.classifier.dense or (model.hidden,) * model.layers
         self.dropout = model.dropout
-        self.readout = layered(shape[0] * shape[1] * shape[2], dense, classes)
+        self.readout = layered(
+            shape[0] * shape[1] * shape[2], dense, classes, settings.classifier.dense_activation
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Score the labels: x (B, C, H, W) -> logits (B, classes)."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from unrolled.cells.start import normal_start
 from unrolled.engine.randomness import dropout
+from unrolled.layers.activation import make_activation
 from unrolled.layers.attention import (
     AdditiveAttention,
     last_over_time,
@@ -88,11 +89,13 @@ def finished(built: nn.Module, model: ModelSettings) -> nn.Module:
     return built.to(getattr(torch, model.dtype))
 
 
-def layered(width: int, dense: Sequence[int], classes: int) -> nn.Sequential:
-    """Build hidden layers of ReLU units and a linear read-out."""
+def layered(
+    width: int, dense: Sequence[int], classes: int, activation: str = "relu"
+) -> nn.Sequential:
+    """Build hidden layers of units with an activation, and a linear read-out."""
     layers: list[nn.Module] = []
     for units in dense:
-        layers += [nn.Linear(width, units), nn.ReLU()]
+        layers += [nn.Linear(width, units), make_activation(activation)]
         width = units
     return nn.Sequential(*layers, nn.Linear(width, classes))
 

@@ -78,7 +78,7 @@ class SignalCNN(nn.Module):
             model.dropout,
         )
         self.summary = Summary(own.over_time, own.filters)
-        self.readout = layered(self.summary.width, own.dense, classes)
+        self.readout = layered(self.summary.width, own.dense, classes, own.dense_activation)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Score the labels: x (T, B, C), or of films (T, B, C, H, W), steps of each row (B,) -> logits."""
@@ -101,7 +101,12 @@ class SignalStatistics(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = settings.model.dropout
-        self.readout = layered(statistics(torch.zeros(1, 1, *shape)).shape[1], dense, classes)
+        self.readout = layered(
+            statistics(torch.zeros(1, 1, *shape)).shape[1],
+            dense,
+            classes,
+            settings.classifier.dense_activation,
+        )
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Score the labels: x (T, B, C), or of films (T, B, C, H, W), steps of each row (B,) -> logits."""

@@ -79,7 +79,9 @@ class TextCNN(nn.Module):
             Convolution1d(self.symbols.width, own.filters, width) for width in own.filter_widths
         )
         answers = own.k if own.pooling == "k-max" else 1
-        self.readout = layered(own.filters * len(self.banks) * answers, own.dense, classes)
+        self.readout = layered(
+            own.filters * len(self.banks) * answers, own.dense, classes, own.dense_activation
+        )
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Score the labels: ids (T, B), steps of each row (B,) -> logits (B, C)."""
@@ -151,7 +153,11 @@ class TextBag(nn.Module):
         buckets = BUCKETS if self.ngrams > 1 else 0
         self.table = nn.Embedding(size + buckets, width or classes)
         nn.init.uniform_(self.table.weight, -VECTOR, VECTOR)
-        self.readout = layered(width, dense, classes) if width else nn.Identity()
+        self.readout = (
+            layered(width, dense, classes, settings.classifier.dense_activation)
+            if width
+            else nn.Identity()
+        )
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Score the labels: ids (T, B), steps of each row (B,) -> logits (B, C)."""
