@@ -67,7 +67,7 @@ def test_every_optimiser_gives_torchs_weights(text, tmp_path, optimizer):
 @pytest.mark.parametrize(
     "model",
     [
-        {"cell": "rnn", "clip_value": 0.1, "clip_norm": 0.0, "loss": "sum", "lr": 0.01},
+        {"cell": "rnn", "clip_value": 0.1, "clip_norm": 0.0, "reduction": "sum", "lr": 0.01},
         {"cell": "gru", "layers": 2, "embedding": 11, "tied": True},
         {"cell": "lstm", "layers": 3, "embedding": 5, "clip_value": 0.01, "clip_norm": 0.02},
         {"cell": "rnn", "nonlinearity": "relu", "schedule": "cosine", "warmup": 10},

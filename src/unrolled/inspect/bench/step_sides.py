@@ -90,7 +90,7 @@ class OurStep(StepSide):
             "generate",
             {
                 **{"cell": workload.cell, "hidden": workload.hidden, "layers": workload.layers},
-                **{"embedding": 0, "unknown": False, "split": (1.0, 0.0, 0.0), "loss": "sum"},
+                **{"embedding": 0, "unknown": False, "split": (1.0, 0.0, 0.0), "reduction": "sum"},
                 **{"batch_size": workload.batch, "window": workload.steps, "sample_length": 0},
                 **{"optimizer": "adagrad", "lr": RATE, "epsilon": EPSILON, "clip_value": BOUND},
                 **{"clip_norm": 0.0, "steps": 1, "evaluate_every": 10**9, "source": ("bench",)},
