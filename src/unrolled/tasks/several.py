@@ -58,6 +58,7 @@ class Several(Task):
     summary = "several tags for each word at once, learned together"
     criterion = Criterion("accuracy", "higher")
     headline = "accuracy"
+    losses = ("cross-entropy", "hinge", "squared-hinge")
     examples = ("'words of yours'", "more.conllu")
     defaults: ClassVar = {
         "data": {"source": (PYTHON,), "split": (0.8, 0.1, 0.1)},

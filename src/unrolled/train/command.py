@@ -29,8 +29,8 @@ def _train(
         str,
         typer.Argument(
             metavar="TASK|RECIPE.toml",
-            help="A task (generate, classify, tag, translate, caption, forecast, embed, reconstruct, "
-            "few-labels) or a recipe.",
+            help="A task (generate, classify, tag, several, translate, caption, forecast, embed, "
+            "reconstruct, few-labels) or a recipe.",
         ),
     ],
     data: Annotated[
