@@ -24,6 +24,7 @@ from unrolled.settings.several import SeveralSettings
 from unrolled.settings.tagger import TaggerSettings
 from unrolled.settings.training import TrainingSettings
 from unrolled.settings.values import Group
+from unrolled.settings.varied import VariedSettings
 
 __all__ = [
     "FORMAT_VERSION",
@@ -43,6 +44,7 @@ __all__ = [
     "TaggerSettings",
     "Target",
     "TrainingSettings",
+    "VariedSettings",
     "flag",
 ]
 
@@ -75,6 +77,7 @@ class Settings(Group):
     generator: GeneratorSettings = GeneratorSettings()
     tagger: TaggerSettings = TaggerSettings()
     several: SeveralSettings = SeveralSettings()
+    varied: VariedSettings = VariedSettings()
     target: Target | None = None
 
     @model_validator(mode="after")
@@ -183,6 +186,7 @@ GROUPS: dict[str, type[Group]] = {
     "generator": GeneratorSettings,
     "tagger": TaggerSettings,
     "several": SeveralSettings,
+    "varied": VariedSettings,
 }
 
 

@@ -14,6 +14,7 @@ from unrolled.tasks.examples import Examples, Found, refuse_texts_own
 from unrolled.tasks.pictures import as_text
 from unrolled.tasks.signal_baseline import SignalBaseline, resampled
 from unrolled.tasks.signal_models import signal_model
+from unrolled.tasks.vary import vary_signal
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH = 50
@@ -103,7 +104,13 @@ class Signals(Examples):
     def batch(
         self, inputs: Sequence[np.ndarray], place: tuple[int, int] | None
     ) -> tuple[np.ndarray, ...]:
-        """Pad signals to (T, B, C), or films to (T, B, C, H, W), and give lengths (B,), int64."""
+        """Pad signals to (T, B, C), or films to (T, B, C, H, W), with lengths (B,); varied in training."""
+        if place is not None:
+            step, first = place
+            varied, seed = self.settings.varied, self.settings.training.seed
+            inputs = [
+                vary_signal(x, varied, seed, step, first + row) for row, x in enumerate(inputs)
+            ]
         lengths = self.lengths(inputs)
         x = np.zeros((lengths.max(), len(inputs), *self.shape), self.settings.model.dtype)
         for row, values in enumerate(inputs):

@@ -14,6 +14,7 @@ from unrolled.settings import DataSettings, Settings
 from unrolled.tasks.bag import Bag
 from unrolled.tasks.examples import Examples, Found
 from unrolled.tasks.text_models import text_model
+from unrolled.tasks.vary import vary_text
 
 
 class Texts(Examples):
@@ -102,7 +103,15 @@ class Texts(Examples):
     def batch(
         self, inputs: Sequence[np.ndarray], place: tuple[int, int] | None
     ) -> tuple[np.ndarray, ...]:
-        """Pad texts to ids (T, B), at least one step, and lengths (B,); both int64."""
+        """Pad texts to ids (T, B), at least one step, and lengths (B,), both int64; varied in training."""
+        if place is not None:
+            step, first = place
+            varied, size = self.settings.varied, len(self.vocabulary)
+            seed = self.settings.training.seed
+            inputs = [
+                vary_text(text, varied, size, seed, step, first + row)
+                for row, text in enumerate(inputs)
+            ]
         lengths = self.lengths(inputs)
         ids = np.zeros((max(1, lengths.max()), len(inputs)), np.int64)
         for row, text in enumerate(inputs):
