@@ -6,6 +6,7 @@ import numpy as np
 from torch import nn
 
 from unrolled.inspect import symptoms
+from unrolled.inspect.cells import cells_of, explain
 from unrolled.inspect.diagnosis import Diagnosis, Finding, again
 from unrolled.inspect.trials import (
     PHASES,
@@ -104,6 +105,9 @@ class _Examination:
                 "weights begin too large, so that the model is sure of what it cannot know",
                 again(task, initial_scale=0.05),
             )
+        if cells_of(fresh):
+            ran = explain(fresh)
+            self.fact("engine", ran.engine + (f": {ran.reason}" if ran.reason else ""))
         told, wrong = symptoms.gradient_check(task, fresh)
         self.fact("gradient error", told)
         # Differences say nothing where steps cross bends, or where a call changes the next.

@@ -239,6 +239,12 @@ def _flow(trained: Trained, source: str, path: Path) -> Page:
     return page_of(flow_of(trained, source))
 
 
+def _activations(trained: Trained, source: str, path: Path) -> Page:
+    from unrolled.inspect.activations import activations
+
+    return activations(trained, source).page()
+
+
 def _graph(trained: Trained, source: str, path: Path) -> Page:
     from unrolled.inspect.graph_model import graph_of
 
@@ -282,6 +288,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Trained, str, Path], Page]]] = {
     "check": ("Whether gradients are right", _check),
     "gradients": ("Gradients through time", _flow),
     "graph": ("What is computed", _graph),
+    "activations": ("What units track", _activations),
     "filters": ("Filters", _filters),
     "ngrams": ("N-grams that decide", _ngrams),
     "attention": ("What is looked at", _attention),
