@@ -58,6 +58,9 @@ def home(tmp_path_factory):
     path = tmp_path_factory.mktemp("check")
     (path / "cells.py").write_text(CELL, "utf-8")
     (path / "book.txt").write_text("to be or not to be, that is the question. " * 40, "utf-8")
+    texts = [(f"{word} film {n}", word) for n in range(12) for word in ("good", "dull")]
+    lines = "".join(f"{text}\t{label}\n" for text, label in [("text", "label"), *texts])
+    (path / "films.tsv").write_text(lines, "utf-8")
     return path
 
 
@@ -100,6 +103,7 @@ def test_a_wrong_gate_is_named(home, name):
         ("classify", "digits", {"model": "cnn"}),
         ("forecast", "mackey-glass", {"hidden": 4, "window": 12}),
         ("translate", "dates", {"hidden": 6}),
+        ("embed", "films.tsv", {"hidden": 4, "batch_size": 16}),
     ],
 )
 def test_other_tasks(home, task, source, flags):

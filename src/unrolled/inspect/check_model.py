@@ -56,7 +56,7 @@ def check_model(
         )
     model = task.build().eval()
     model.load_state_dict(trained.model.state_dict())
-    given = task.batch(0, slice(0, min(batch, task.settings.training.batch_size)))
+    given = task.batch(0, task.few(batch))
 
     def loss() -> Tensor:
         with counter(seed):

@@ -286,11 +286,10 @@ def flow_of(trained: Trained, source: str, *, rows: int = 4, steps: int = STEPS)
 
 def loss_of(task: Task, model: nn.Module, rows: int, step: int = 0) -> Callable[[], Tensor]:
     """Give the loss of a task on the first rows of one of its batches."""
-    count = min(rows, task.settings.training.batch_size)
 
     def loss() -> Tensor:
         with counter(task.settings.training.seed, step):
-            return task.loss(model, task.batch(step, slice(0, count)), {})[0]
+            return task.loss(model, task.batch(step, task.few(rows)), {})[0]
 
     return loss
 

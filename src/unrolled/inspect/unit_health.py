@@ -78,13 +78,12 @@ def health_of(layer: str, values: np.ndarray) -> UnitHealth:
 
 def unit_health(task: Task, model: nn.Module, rows: int = 16) -> list[UnitHealth]:
     """Judge the units of all recurrent nets of a model on the first batch of a prepared task."""
-    count = min(rows, task.settings.training.batch_size)
     with torch.no_grad(), evaluating(model), noting_calls(model) as calls:
-        task.loss(model, task.batch(0, slice(0, count)), {})
+        task.loss(model, task.batch(0, task.few(rows)), {})
     found = []
     for call in {call.name: call for call in calls}.values():
         with torch.no_grad():
-            layers = unroll(call, [None], rows=count).layers
+            layers = unroll(call, [None], rows=rows).layers
         for layer in layers:
             for name in layer.cell.state_names:
                 states: list[Tensor] = [one[name].flatten(1) for one in layer.states[1:]]

@@ -35,6 +35,7 @@ class GradientWatch(Callback):
         self.seen: list[tuple[int, dict[str, list[float]]]] = []
         self.clipped, self.updates, self.next = 0, 0, 0.0
         self.advised: set[str] = set()
+        self.gated = False
 
     def on_start(self, event: Start) -> None:
         """Remember the model."""
@@ -73,10 +74,11 @@ class GradientWatch(Callback):
         found: dict[str, list[float]] = {}
         with evaluating(model), torch.random.fork_rng(devices=[]):
             for call, seeds in noted(model, loss_of(task, model, 1, step - 1)):
-                unrolled = unroll(call, seeds, rows=1)
+                unrolled = unroll(call, seeds, rows=1, gates=True)
                 last = unrolled.times[-1:]
                 if not last:
                     continue
+                self.gated |= any(layer.gates for layer in unrolled.layers)
                 for layer, norms in zip(unrolled.layers, unrolled.norms(last), strict=True):
                     name = f"{call.name}: {layer.name}".removeprefix(": ")
                     # Of a layer that reads from the end the first steps have the longest way.
@@ -107,5 +109,4 @@ class GradientWatch(Callback):
         """Say what to try, once for each thing that is wrong."""
         kinds = {verdict.kind for verdict in verdicts.values()} - self.advised
         self.advised |= kinds
-        gated = self.start.settings.model.cell not in ("rnn", "elman", "jordan", "irnn")
-        return [tip for kind in sorted(kinds) for tip in advice(kind, gated=gated)]
+        return [tip for kind in sorted(kinds) for tip in advice(kind, gated=self.gated)]

@@ -143,6 +143,10 @@ class Task(ABC):
         `carry` is empty at step 0. `model` must be used by calling it, as it may be wrapped.
         """
 
+    def few(self, rows: int) -> slice:
+        """Give the rows of a batch that are enough for a loss: the first `rows` of them."""
+        return slice(0, min(rows, self.settings.training.batch_size))
+
     def constrain(self, model: nn.Module) -> None:
         """Put weights back, after an update, into the bounds they are kept in."""
         return
