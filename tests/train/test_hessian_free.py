@@ -130,6 +130,17 @@ def test_the_damping_follows_the_model():
         assert report.after < report.loss
 
 
+def test_a_last_direction_that_leads_up_is_forgotten():
+    model, problem, _, _ = linear()
+    optimiser = HessianFree(model, damping=1e-3, iterations=1)
+    for w in optimiser.weights:
+        optimiser.state[w]["direction"].fill_(50.0)
+    report = optimiser.step(problem)
+    assert report.after < report.loss
+    assert report.step == 1
+    assert report.ratio > 0
+
+
 def test_parts_precondition_without_changing_where_it_goes():
     model, problem, x, y = linear()
     parts = [

@@ -142,6 +142,7 @@ class HessianFree(optim.Optimizer):
             precondition = (squares + damping) ** self.exponent
         start = self.decay * _flat([self.state[w]["direction"] for w in self.weights])
         with self._curvature(curvature or problem, damping) as product:
+            start = self._scaled(start, gradient, product)
             found = conjugate_gradients(product, -gradient, start, precondition, self.iterations)
             chosen, after = self._best(problem, found.kept)
             step = chosen.x
@@ -163,6 +164,17 @@ class HessianFree(optim.Optimizer):
             step=rate,
             gradient_norm=float(gradient.norm()),
         )
+
+    @staticmethod
+    def _scaled(start: Tensor, gradient: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
+        """Go along the last direction as far as the quadratic model falls; nowhere if it rises.
+
+        Every iterate from there on is then below where the update begins, so the step is one of descent.
+        """
+        slope = gradient @ start
+        if not slope < 0:
+            return torch.zeros_like(start)
+        return start * (-slope / (start @ product(start))).clamp(max=1)
 
     # ------------------------------------------------------------ derivatives
 
