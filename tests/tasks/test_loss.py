@@ -1,6 +1,7 @@
 """The loss that a run is given, in the tasks that have a choice."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_padding_counts_in_no_loss_of_a_tagger(tmp_path):
     task, model = prepare("tag", **flags)
     batch = task.batch(0, slice(0, 8))
     heard = []
-    readout = model.readout
+    readout: Any = model.readout
     readout.v.register_forward_hook(lambda *given: heard.append(given[-1]))
     found = loss(task, model)
     (scores,) = heard

@@ -16,7 +16,7 @@ from unrolled.train.find_rate import find_rate, search
 class Bowl(Toy):
     """E = 50 (w - n)^2 with n = +-0.5 by turns: descent stays near below a rate of 0.02, and leaves above."""
 
-    def build(self):
+    def build(self):  # pyright: ignore[reportIncompatibleMethodOverride]
         net = torch.nn.Linear(1, 1, bias=False).double()
         with torch.no_grad():
             net.weight.fill_(2.0)

@@ -8,6 +8,7 @@ from unrolled.cells import make_cell
 from unrolled.cells.start import chrono_start, forget_bias_start, start_weights
 from unrolled.engine import Cell
 from unrolled.errors import InputError
+from unrolled.layers.constrain import normalise_weights
 from unrolled.layers.recurrent import Recurrent
 from unrolled.layers.regularise import Noisy, RecurrentDropout, WeightDropout, Zoneout
 from unrolled.settings import ModelSettings
@@ -36,6 +37,8 @@ def make_net(model: ModelSettings, input_size: int) -> Recurrent:
         )
         for each in net.cells:
             _begin(each, model)
+            if model.weight_norm:
+                normalise_weights(each)
         return net
     except ValueError as error:
         raise error if isinstance(error, InputError) else InputError(str(error)) from None

@@ -62,6 +62,10 @@ class ModelSettings(Group):
         default=(),
         description="Probability that a unit keeps its state; of each state in turn, e.g. 0.05,0.5.",
     )
+    weight_norm: bool = Field(
+        default=False,
+        description="Learn length and direction of each unit's weights in recurrent nets apart.",
+    )
     tied: bool = Field(
         default=False, description="Share the read-out's weights with the embedding."
     )
