@@ -15,9 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unrolled.data.adding import Adding
-from unrolled.data.frames import Films
-from unrolled.data.music import Music
 from unrolled.data.sequences import Sequences, Source
 from unrolled.data.series import Series
 from unrolled.data.splits import SPLITS
@@ -26,11 +23,11 @@ from unrolled.settings import Settings
 from unrolled.tasks import playing
 from unrolled.tasks.forecast_figures import error_by_step, figures
 from unrolled.tasks.forecast_heads import Told, make_head
+from unrolled.tasks.forecast_kinds import KINDS, check, kind_of
 from unrolled.tasks.forecast_models import Echo, Windowed, forecast_model
 from unrolled.tasks.forecast_pictures import by_step, picture
 from unrolled.tasks.task import Artefacts, Carry, Criterion, Objective, Split, Task
 
-KINDS: dict[str, type[Source]] = {kind.kind: kind for kind in (Series, Adding, Films, Music)}
 SHOWN = 6
 """Forecasts that :meth:`Forecast.show` shows."""
 BLOCKS = 4
@@ -77,8 +74,8 @@ class Forecast(Task):
         Raises:
             InputError: If the data is missing, damaged or too short, or does not go with the cell.
         """
-        kind = _kind(settings.data.source)
-        _check(settings, kind)
+        kind = kind_of(settings.data.source)
+        check(settings, kind)
         source = kind.prepare(settings)
         if isinstance(source, Series) and settings.model.cell == "esn":
             washout, steps = settings.model.washout, len(source.whole().x)
@@ -375,31 +372,3 @@ class Forecast(Task):
                 low, high = self.source.told(told.low), self.source.told(told.high)
                 found |= {"low": low, "high": high, "interval": self.head.level}
             yield found
-
-
-def _check(settings: Settings, kind: type[Source]) -> None:
-    """See that what is asked for goes with the kind of data."""
-    data, own = settings.data, settings.forecast
-    if kind is Series:
-        if data.recursive and own.head != "point":
-            raise InputError(
-                f"--recursive forecasts points: an interval of --head {own.head} would be that of one step"
-            )
-        return
-    if settings.model.cell == "esn":
-        raise InputError(f"cell esn forecasts series; {kind.kind} needs another cell")
-    if data.horizon > 1 or data.recursive:
-        raise InputError(f"--horizon and --recursive are for series, not for {kind.kind}")
-    if data.targets:
-        raise InputError(f"--targets is for series, not for {kind.kind}")
-    for name in ("known", "head", "scaling"):
-        if getattr(own, name) != type(own).model_fields[name].default:
-            raise InputError(f"--{name} is for series, not for {kind.kind}")
-
-
-def _kind(sources: Sequence[str]) -> type[Source]:
-    """What the data is, by its name."""
-    first = sources[0] if sources else ""
-    if first in KINDS:
-        return KINDS[first]
-    return Music if first.removesuffix(".gz").endswith(".json") else Series
