@@ -113,7 +113,10 @@ class Case:
         cell = self.make(inputs, hidden).double()
         with torch.no_grad():
             for name, parameter in cell.named_parameters():
-                if "parametrizations" not in name:  # what a constraint is made of has its own start
+                if "parametrizations" in name:
+                    # Householder's signs are what is whole of its diagonal, which stays so beside it.
+                    parameter.mul_(1.5)
+                else:
                     parameter.uniform_(-0.8, 0.8)
         return cell
 

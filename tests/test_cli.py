@@ -111,7 +111,7 @@ def train_help():
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_setting_is_a_flag_with_its_description(name, train_help):
-    (line,) = (text for text in train_help.splitlines() if f" {flag(name)} " in text)
+    (line,) = (text for text in train_help.splitlines() if text[2:].startswith(f"{flag(name)} "))
     assert FIELDS[name].description[:30] in line
     for choice in get_args(FIELDS[name].annotation):
         if isinstance(choice, str):

@@ -174,7 +174,7 @@ def test_what_is_no_model_directory(tmp_path):
         (
             CONFIG,
             b'{"format_version": 99, "task": "toy"}',
-            "format 99, newer than the 1 known here",
+            "format 99, newer than the 2 known here",
         ),
         (CONFIG, b'{"format_version": 1}', "config.json: setting 'task' is missing"),
         (VOCABULARY, None, "run has no vocabulary.json; the model is incomplete"),
@@ -222,5 +222,5 @@ def test_a_refused_commit_keeps_the_last_one(home, monkeypatch):
 
 def test_settings_are_written_for_people_and_programs(home):
     text = (home.path / CONFIG).read_text()
-    assert json.loads(text)["format_version"] == 1
+    assert json.loads(text)["format_version"] == 2
     assert text.count("\n") > 20

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from unrolled import console
 from unrolled.errors import InputError
-from unrolled.settings import Settings
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")]
 OwnCell = Annotated[
@@ -197,10 +196,7 @@ def _evaluate(
     """Judge a trained model on data, simple baselines beside it."""
     from unrolled.checkpoint.load import load
 
-    trained = load(model, cell)
-    task = trained.task
-    task.settings = Settings.from_flags(task.name, {"encoding": encoding}, task.settings)
-    found = trained.evaluate(data)
+    found = load(model, cell, encoding).evaluate(data)
     if json:
         console.print_json(found)
         return

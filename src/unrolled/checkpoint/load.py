@@ -93,13 +93,14 @@ class Trained:
         return found
 
 
-def load(directory: str | Path, cell: str | None = None) -> Trained:
+def load(directory: str | Path, cell: str | None = None, encoding: str | None = None) -> Trained:
     """Load a model from its directory, also while it is still being trained.
 
     Args:
         directory: The model directory.
         cell: For a model with a cell of your own, that cell again, as ``module:Class`` or
             ``path.py:Class``: code is never loaded from a model directory.
+        encoding: Of the data to come, if not that of the training data.
 
     Raises:
         InputError: If a part is missing, damaged, of a newer format or does not fit the others, or
@@ -108,6 +109,7 @@ def load(directory: str | Path, cell: str | None = None) -> Trained:
     home = ModelDirectory(Path(directory))
     settings = home.settings()
     settings = with_cell(settings, cell, home.path)
+    settings = Settings.from_flags(settings.task, {"encoding": encoding}, settings)
     tensors, note = home.model()
     check_cell(settings, note.get("cell"))
     artefacts = home.artefacts(baseline=bool(note.get("baseline")))

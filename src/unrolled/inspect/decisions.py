@@ -32,8 +32,8 @@ def share_of_last_words(
         seed: Of which.
 
     Returns:
-        For each k: k, the nats that it costs to expect, after the last k words, what is expected after all (the
-        cross-entropy of the two), and the share of what k = 0 lacks that is won back.
+        For each k: k, the nats that it costs to expect, after the last k words, what is expected after
+        all (the cross-entropy of the two), and the share of what k = 0 lacks that is won back.
     """
     model, texts = language_model(trained)
     lines = [np.asarray([not s[-1:].isalnum() for s in line]) for line in reading.symbols]

@@ -69,7 +69,7 @@ def squared_error(told: Tensor, y: Tensor) -> Tensor:
 
 
 def absolute_error(told: Tensor, y: Tensor) -> Tensor:
-    """Compute |u - y|: 0 or more; the median makes it least. Both (...), as the result."""
+    """Compute ``|u - y|``: 0 or more; the median makes it least. Both (...), as the result."""
     return functional.l1_loss(told, y, reduction="none")
 
 
@@ -79,7 +79,7 @@ def bias(told: Tensor, y: Tensor) -> Tensor:
 
 
 def huber(told: Tensor, y: Tensor, delta: float = 1.0) -> Tensor:
-    """Compute (u - y)^2 / 2, or delta (|u - y| - delta / 2) beyond delta: 0 or more (Huber 1964).
+    """Compute (u - y)^2 / 2, or ``delta (|u - y| - delta / 2)`` beyond delta: 0 or more (Huber 1964).
 
     Both (...), as the result.
     """

@@ -23,7 +23,7 @@ from unrolled.layers.recurrent import Recurrent
 
 
 def l1_penalty(w: Tensor) -> Tensor:
-    """Compute sum |w|, a scalar of 0 or more."""
+    """Compute ``sum |w|``, a scalar of 0 or more."""
     return w.abs().sum()
 
 
@@ -33,7 +33,7 @@ def l2_penalty(w: Tensor) -> Tensor:
 
 
 def elastic_penalty(w: Tensor, beta: float = 0.5) -> Tensor:
-    """Compute sum beta w^2 + |w|, a scalar of 0 or more (Zou & Hastie 2005)."""
+    """Compute ``sum beta w^2 + |w|``, a scalar of 0 or more (Zou & Hastie 2005)."""
     return beta * l2_penalty(w) + l1_penalty(w)
 
 
