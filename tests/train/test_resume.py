@@ -12,8 +12,10 @@ import torch
 import toy_task
 from safetensors.torch import load_file
 
+from unrolled.checkpoint.directory import Commit
 from unrolled.errors import InputError, Interrupted
-from unrolled.train import picture
+from unrolled.settings import Settings
+from unrolled.train import picture, plan
 from unrolled.train.callbacks import Callback
 from unrolled.train.run import train
 
@@ -195,6 +197,41 @@ def test_a_config_edited_by_hand_is_noticed(tmp_path):
     config.write_text(config.read_text().replace('"hidden": 3', '"hidden": 4'))
     with pytest.raises(InputError, match=r"config.json was changed since training.safetensors"):
         train("toy", "a", out=tmp_path / "run", resume=True)
+
+
+def as_an_earlier_version_wrote_it(out):
+    """Leave settings out of a run, as where they did not yet exist."""
+    config, commit = out / "config.json", out / "training.safetensors"
+    tables = json.loads(config.read_text())
+    del tables["varied"], tables["training"]["accumulate"], tables["model"]["dropout"]
+    config.write_text(json.dumps(tables))
+    whole = vars(Commit.unpack(commit.read_bytes(), commit))
+    known = plan.digest(Settings.from_json(config.read_text(), ""), written=True)
+    assert known != whole["settings_digest"]
+    commit.write_bytes(Commit(**{**whole, "settings_digest": known}).pack())
+
+
+def test_a_checkpoint_that_lacks_new_settings_goes_on(tmp_path):
+    alone = train("toy", "a", out=tmp_path / "alone", steps=6, evaluate_every=2)
+    flags = {"steps": 4, "evaluate_every": 2}
+    train("toy", "a", out=tmp_path / "run", **flags)
+    as_an_earlier_version_wrote_it(tmp_path / "run")
+    with pytest.raises(InputError, match=r"--dropout is 0.5 but .* with 0.0"):
+        train("toy", out=tmp_path / "run", resume=True, dropout=0.5)
+    given = {"steps": 6, "accumulate": 1}
+    assert train("toy", out=tmp_path / "run", resume=True, **given).metrics["step"] == 6
+    for name in ("model.safetensors", "training.safetensors", "config.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (alone.directory / name).read_bytes()
+
+
+def test_a_setting_taken_out_by_hand_is_noticed(tmp_path):
+    train("toy", "a", out=tmp_path / "run", steps=2)
+    config = tmp_path / "run/config.json"
+    tables = json.loads(config.read_text())
+    del tables["training"]["seed"]
+    config.write_text(json.dumps(tables))
+    with pytest.raises(InputError, match=r"config.json was changed since training.safetensors"):
+        train("toy", out=tmp_path / "run", resume=True, steps=4)
 
 
 def test_metrics_cut_short_by_hand_are_noticed(tmp_path):

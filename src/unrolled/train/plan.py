@@ -146,9 +146,19 @@ def complete(settings: Settings, task: Task) -> Settings:
     )
 
 
-def digest(settings: Settings) -> str:
-    """Hash the settings that a resumed run must share with its checkpoint."""
-    tables = {group: getattr(settings, group).model_dump(exclude=FREE) for group in GROUPS}
+def digest(settings: Settings, *, written: bool = False) -> str:
+    """Hash the settings that a resumed run must share with its checkpoint.
+
+    Args:
+        settings: Of the run.
+        written: Only those that somebody wrote down, as `config.json` does with all there are: one of an
+            earlier version has fewer, and the others are at their defaults.
+    """
+    groups = [name for name in GROUPS if not written or name in settings.model_fields_set]
+    tables = {
+        group: getattr(settings, group).model_dump(exclude=FREE, exclude_unset=written)
+        for group in groups
+    }
     return hashlib.sha256(repr((settings.task, tables)).encode()).hexdigest()[:16]
 
 

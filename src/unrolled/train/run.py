@@ -160,7 +160,9 @@ def _find(
         content = directory.recover()
         seen: dict[str, Any] = {"path": str(path)}
         if directory.holds_run:
-            seen["config"] = directory.settings().model_dump_json()
+            settings = directory.settings()
+            seen["config"] = settings.model_dump_json()
+            seen["digest"] = plan.digest(settings, written=True)
         if content:
             seen["note"] = files.read_metadata(path / MODEL)
         return seen
@@ -174,7 +176,7 @@ def _find(
     if content is None:
         return _Found(directory, stored=stored)
     commit = Commit.unpack(content, directory.path / COMMIT)
-    if plan.digest(stored) != commit.settings_digest:
+    if seen["digest"] != commit.settings_digest:
         raise InputError(
             f"{directory.path / CONFIG} was changed since {COMMIT} was written; put it back"
         )
