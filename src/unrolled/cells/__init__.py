@@ -1,5 +1,6 @@
 """What one step computes: one short file a family of cells, their papers cited."""
 
+from unrolled.cells.batch_norm import BatchNormLSTM
 from unrolled.cells.convolutional import ConvGRU, ConvLSTM
 from unrolled.cells.echo import EchoState
 from unrolled.cells.elman import IRNN, Elman, PreActivation
@@ -46,6 +47,7 @@ __all__ = [
     "LSTM",
     "LSTM1997",
     "SLSTM",
+    "BatchNormLSTM",
     "Clockwork",
     "ConvGRU",
     "ConvLSTM",

@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 from types import ModuleType
 
+from unrolled.cells.batch_norm import BatchNormLSTM
 from unrolled.cells.convolutional import ConvGRU, ConvLSTM
 from unrolled.cells.echo import EchoState
 from unrolled.cells.elman import IRNN, Elman, PreActivation
@@ -54,6 +55,7 @@ CELLS: dict[str, type[Cell]] = {
     "lstm-peephole": PeepholeLSTM,
     "lstm-coupled": CoupledLSTM,
     "lstm-layernorm": LayerNormLSTM,
+    "lstm-batchnorm": BatchNormLSTM,
     "lstm-multiplicative": MultiplicativeLSTM,
     "lstm-projected": ProjectedLSTM,
     "slstm": SLSTM,

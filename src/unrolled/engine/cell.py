@@ -55,6 +55,9 @@ class Cell(nn.Module):
     output_names: ClassVar[tuple[str, ...]] = ()
     extra_names: ClassVar[tuple[str, ...]] = ()
     delays: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    rows_apart: ClassVar[bool] = True
+    """Whether rows have nothing to do with each other. A cell that normalises over the batch says no, and
+    runs in the reference engine."""
 
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 

@@ -191,6 +191,8 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
     """
     if any(not isinstance(width, int) for width in cell.state_sizes.values()):
         raise Declined("its states have several dimensions")
+    if not cell.rows_apart:
+        raise Declined("its rows depend on each other, as it normalises over the batch")
     check_hooks(cell)
     cell = bind(
         cell, {}
