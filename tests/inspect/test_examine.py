@@ -14,6 +14,8 @@ from unrolled.settings import Settings
 from unrolled.tasks.task import task_class
 from unrolled.train import plan
 
+STEPS = 100
+"""Of a trial training: enough for what is small."""
 FAULTS = {
     "rate too high": ("rate too high", {"lr": 3.0}),
     "labels shuffled": ("labels tell nothing", {}),
@@ -33,7 +35,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_faults_are_named(fault):
     name, flags = FAULTS[fault]
-    found = examine(clouds(fault, **flags))
+    found = examine(clouds(fault, **flags), steps=STEPS)
     assert name in found.names, found
     for finding in found.findings:
         assert finding.name in FINDINGS
@@ -44,7 +46,7 @@ def test_planted_faults_are_named(fault):
 
 @pytest.mark.parametrize("flags", [{}, {"hidden": 64, "lr": 0.003}, {"optimizer": "momentum"}])
 def test_healthy_clouds(flags):
-    found = examine(clouds(**flags))
+    found = examine(clouds(**flags), steps=STEPS)
     assert not found.findings, found
     assert "nothing is wrong" in str(found)
 
