@@ -273,14 +273,15 @@ def test_figures_by_hand():
     assert row["of_peak"] == pytest.approx(0.5)
 
 
-def test_sides_take_turns_and_short_calls_are_repeated(monkeypatch):
-    now, order = [0.0], []
+def test_sides_take_turns_rest_between_and_repeat_short_calls(monkeypatch):
+    now, order, rests = [0.0], [], []
+    monkeypatch.setattr(measure.time, "sleep", rests.append)
     monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(measure, "SHORTEST", 0.02)
 
     class Fake:
-        def __init__(self, seconds):
-            self.seconds = seconds
+        def __init__(self, seconds, spins):
+            self.seconds, self.spins = seconds, spins
 
         def once(self):
             self.repeat(1)
@@ -289,11 +290,12 @@ def test_sides_take_turns_and_short_calls_are_repeated(monkeypatch):
             now[0] += times * self.seconds
             order.append((self.seconds, times))
 
-    ours, theirs = measure.alternate(Fake(0.001), Fake(0.5), 2.0)
+    ours, theirs = measure.alternate(Fake(0.001, 0.05), Fake(0.5, 0.15), 2.0)
     assert ours == pytest.approx([0.001] * len(ours))
     assert theirs == pytest.approx([0.5] * len(theirs))
     assert len(ours) == len(theirs) == 4
     assert order[-6:] == [(0.001, 1), (0.001, 20), (0.5, 1)] * 2
+    assert rests == [0.15] * 8
 
 
 def test_names_and_patterns():

@@ -47,6 +47,8 @@ def numpy_loop(case: Case) -> Side:
 class NumpySide(Side):
     """Steps in a Python loop; the products of the input and of the gradients made once for all steps."""
 
+    spins = 0.15  # OpenBLAS waits 2^28 cycles
+
     def __init__(self, case: Case) -> None:
         self.case = case
         self.layers = layers(case.workload, {**case.constants, **case.weights})

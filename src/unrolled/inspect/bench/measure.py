@@ -20,8 +20,6 @@ from unrolled.inspect.bench.workloads import Precision, Workload
 
 SHORTEST = 0.02
 """Seconds that one timing takes at least: what is faster is repeated."""
-REST = 0.05
-"""Seconds between the sides: some peers' threads spin so long for their next call, on our processors."""
 FEWEST = 3
 """Pairs of timings, however little time there is."""
 BOUND = {"float32": 2e-4, "high": 2e-4, "bfloat16": 5e-2}
@@ -149,10 +147,11 @@ def alternate(ours: Side, peer: Side | None, seconds: float) -> tuple[list[float
     sides = [ours] if peer is None else [ours, peer]
     calls = [_calls(side) for side in sides]
     timings: list[list[float]] = [[] for _ in sides]
+    rest = max(side.spins for side in sides)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(timings[0]) < FEWEST:
         for side, number, found in zip(sides, calls, timings, strict=True):
-            time.sleep(REST)
+            time.sleep(rest)
             if number > 1:
                 side.once()  # wakes its threads, and clears the caches of the other
             found.append(_seconds(side, number) / number)

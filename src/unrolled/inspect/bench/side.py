@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -51,6 +52,9 @@ class Results:
 
 class Side(ABC):
     """One way to compute a workload."""
+
+    spins: ClassVar[float] = 0.05
+    """Seconds that its threads may spin for a next call, where the other side's would run."""
 
     @abstractmethod
     def once(self) -> None:
