@@ -82,6 +82,17 @@ def test_a_directory_that_is_not_there(tmp_path):
         files.write(tmp_path / "nowhere/a", b"x")
 
 
+def test_a_directory_is_made_with_those_above_it_or_the_reason_is_said(tmp_path):
+    for _ in range(2):
+        files.folder(tmp_path / "new/home")
+    assert (tmp_path / "new/home").is_dir()
+    (tmp_path / "taken").touch()
+    with pytest.raises(RunError, match=r"cannot write .*taken: file exists"):
+        files.folder(tmp_path / "taken")
+    with pytest.raises(RunError, match=r"cannot write .*taken/home: not a directory"):
+        files.folder(tmp_path / "taken/home")
+
+
 TENSORS = {
     "b": torch.arange(6, dtype=torch.float64).reshape(2, 3).t(),  # not contiguous
     "a": torch.tensor([1.5, -0.0, float("inf")]),

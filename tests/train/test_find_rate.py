@@ -7,7 +7,7 @@ import torch
 from command_line import cli  # noqa: F401 - a fixture
 from toy_task import Toy
 
-from unrolled.errors import InputError
+from unrolled.errors import InputError, RunError
 from unrolled.settings import Settings
 from unrolled.train import plan
 from unrolled.train.find_rate import find_rate, search
@@ -66,6 +66,12 @@ def test_it_repeats_and_draws(tmp_path):
 def test_bad_input(flags, sentence):
     with pytest.raises(InputError, match=sentence):
         find_rate("toy", "a", **flags)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "taken").touch()
+    with pytest.raises(RunError, match=r"cannot write .*taken: file exists"):
+        find_rate("toy", "a", picture=tmp_path / "taken" / "rates.png", hidden=3, steps=4)
 
 
 def test_from_the_command_line(cli, tmp_path):  # noqa: F811

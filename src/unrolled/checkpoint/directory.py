@@ -97,10 +97,7 @@ class ModelDirectory:
         Raises:
             RunError: If the disk is full or read-only.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise files.failure(self.path, error) from None
+        files.folder(self.path)
         for name in PARTS:
             files.remove(self.path / name)
         self._tidy()

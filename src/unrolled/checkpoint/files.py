@@ -77,6 +77,18 @@ def remove(path: Path) -> None:
         raise failure(path, error) from None
 
 
+def folder(path: Path) -> None:
+    """Make a directory, and those it lies in, where there is none.
+
+    Raises:
+        RunError: If the disk refuses, or a file has that name.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise failure(path, error) from None
+
+
 def sync_directory(path: Path) -> None:
     """Make renames in a directory durable, where the system can."""
     if os.name == "posix":

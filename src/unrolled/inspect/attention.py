@@ -82,10 +82,7 @@ def write(found: list[Looked], directory: Path) -> list[Path]:
     Raises:
         RunError: If one cannot be written.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise files.failure(directory, error) from None
+    files.folder(directory)
     paths = [directory / f"{number}.png" for number in range(1, len(found) + 1)]
     for path, one in zip(paths, found, strict=True):
         files.write(path, one.picture, durable=False)

@@ -112,10 +112,7 @@ def filters(
         for name, title, content in _drawings(model, pictures, each, units, seed):
             drawn[f"{number:02}-{name}.png"] = (f"{each.layer.name}: {title}", content)
     home = Path(out)
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise files.failure(home, error) from None
+    files.folder(home)
     for name, (_, content) in drawn.items():
         files.write(home / name, content, durable=False)
     page = _page(type(model).__name__, len(pictures), found, drawn)

@@ -155,10 +155,7 @@ def _graph(trained: "Trained", data: str, out: Path, *, json: bool) -> None:
 
     title, found = graph_of(trained, data)
     path = out / "graph.svg"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise files.failure(out, error) from None
+    files.folder(out)
     files.write(path, found.to_svg().encode(), durable=False)
     if json:
         console.print_json({"of": title, **found.to_dict(), "picture": str(path)})

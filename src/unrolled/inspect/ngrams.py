@@ -128,10 +128,7 @@ class NGrams:
         Raises:
             RunError: If it cannot be written.
         """
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise files.failure(directory, error) from None
+        files.folder(directory)
         path = directory / PAGE
         files.write(path, self.to_html().encode(), durable=False)
         return path

@@ -74,10 +74,7 @@ class Page:
         Raises:
             RunError: If one cannot be written.
         """
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise files.failure(directory, error) from None
+        files.folder(directory)
         for picture, png in self.pictures.items():
             files.write(directory / picture, png, durable=False)
         files.write(directory / name, self.to_html().encode(), durable=False)

@@ -79,10 +79,7 @@ class Report(Page):
             pass
         self.parts += [f"<style>{STYLE}</style>", f"<script>{script}</script>"]
         home = path.with_suffix("")
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise files.failure(home, error) from None
+        files.folder(home)
         for name, png in self.pictures.items():
             files.write(home / name, png, durable=False)
         files.write(path, self.to_html().encode(), durable=False)

@@ -99,6 +99,7 @@ def find_rate(
 
     Raises:
         InputError: If a setting or the data cannot be used, or the optimiser follows no rate.
+        RunError: If the curve cannot be written.
     """
     if not 0 < lowest < highest:
         raise InputError(f"rates must rise from above 0: {lowest} to {highest} do not")
@@ -111,7 +112,7 @@ def find_rate(
     ratio = (highest / lowest) ** (1 / (steps - 1))
     found = search(prepared, settings, [lowest * ratio**step for step in range(steps)])
     if picture is not None:
-        Path(picture).parent.mkdir(parents=True, exist_ok=True)
+        files.folder(Path(picture).parent)
         files.write(Path(picture), found.picture(), durable=False)
     return found
 
