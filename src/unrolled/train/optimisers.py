@@ -1,10 +1,11 @@
 """How weights follow gradients: the optimisers and the clipping of what they are given."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
-from torch import nn, optim
+from torch import Tensor, nn, optim
 from torch.optim.optimizer import ParamsT
 
 from unrolled.errors import InputError
@@ -38,24 +39,11 @@ WITHOUT_GRADIENTS: dict[str, Any] = {
 """Settings of how gradients are made, which hessian-free does by itself: name -> what leaves it out."""
 
 
-class AdagradInside(optim.Optimizer):
-    """Adagrad with epsilon inside the root: ``w -= lr * g / sqrt(sum(g^2) + epsilon)``.
+class Remembering(optim.Optimizer, ABC):
+    """What keeps one tensor of each parameter, zero at the start, and changes both by the gradient."""
 
-    Duchi, Hazan & Singer 2011, "Adaptive subgradient methods for online learning and stochastic
-    optimization", as the classic minimal character RNN has it. ``torch.optim.Adagrad`` divides by
-    ``sqrt(sum(g^2)) + epsilon``: with 1e-8 the two differ a hundredfold where gradients are near 1e-6.
-
-    Args:
-        params: Parameters to update.
-        lr: Learning rate.
-        eps: Added to the sum of squares.
-        weight_decay: L2 penalty, added to the gradient.
-    """
-
-    def __init__(
-        self, params: ParamsT, lr: float = 0.01, eps: float = 1e-8, weight_decay: float = 0.0
-    ) -> None:
-        super().__init__(params, {"lr": lr, "eps": eps, "weight_decay": weight_decay})
+    kept: ClassVar[str]
+    """What the tensor is called in a checkpoint."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -73,13 +61,43 @@ class AdagradInside(optim.Optimizer):
                     g = g.add(w, alpha=group["weight_decay"])
                 state = self.state[w]
                 if not state:
-                    state["sum"] = torch.zeros_like(w)
-                state["sum"].addcmul_(g, g)
-                w.addcdiv_(g, (state["sum"] + group["eps"]).sqrt_(), value=-group["lr"])
+                    state[self.kept] = torch.zeros_like(w)
+                self.update(w, g, state[self.kept], group)
         return loss
 
+    @abstractmethod
+    def update(self, w: Tensor, g: Tensor, kept: Tensor, options: Mapping[str, Any]) -> None:
+        """Change a parameter and what is kept of it, in place, by its decayed gradient."""
 
-class Velocity(optim.Optimizer):
+
+class AdagradInside(Remembering):
+    """Adagrad with epsilon inside the root: ``w -= lr * g / sqrt(sum(g^2) + epsilon)``.
+
+    Duchi, Hazan & Singer 2011, "Adaptive subgradient methods for online learning and stochastic
+    optimization", as the classic minimal character RNN has it. ``torch.optim.Adagrad`` divides by
+    ``sqrt(sum(g^2)) + epsilon``: with 1e-8 the two differ a hundredfold where gradients are near 1e-6.
+
+    Args:
+        params: Parameters to update.
+        lr: Learning rate.
+        eps: Added to the sum of squares.
+        weight_decay: L2 penalty, added to the gradient.
+    """
+
+    kept = "sum"
+
+    def __init__(
+        self, params: ParamsT, lr: float = 0.01, eps: float = 1e-8, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(params, {"lr": lr, "eps": eps, "weight_decay": weight_decay})
+
+    def update(self, w: Tensor, g: Tensor, kept: Tensor, options: Mapping[str, Any]) -> None:
+        """Add the squares, and divide by their root."""
+        kept.addcmul_(g, g)
+        w.addcdiv_(g, (kept + options["eps"]).sqrt_(), value=-options["lr"])
+
+
+class Velocity(Remembering):
     """Momentum whose velocity holds the rate: ``v = mu v - lr g``, ``w += v``.
 
     (Polyak 1964; Sutskever, Martens, Dahl & Hinton 2013, "On the importance of initialization and
@@ -94,6 +112,8 @@ class Velocity(optim.Optimizer):
         nesterov: Whether ``w += mu v - lr g`` after v is updated, which looks ahead.
     """
 
+    kept = "velocity"
+
     def __init__(
         self,
         params: ParamsT,
@@ -106,31 +126,14 @@ class Velocity(optim.Optimizer):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, {**defaults, "nesterov": nesterov})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update every parameter that has a gradient; give what `closure` returns."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            lr, mu = group["lr"], group["momentum"]
-            for w in group["params"]:
-                if w.grad is None:
-                    continue
-                g = w.grad
-                if group["weight_decay"]:
-                    g = g.add(w, alpha=group["weight_decay"])
-                state = self.state[w]
-                if not state:
-                    state["velocity"] = torch.zeros_like(w)
-                v = state["velocity"]
-                v.mul_(mu).sub_(g, alpha=lr)
-                if group["nesterov"]:
-                    w.add_(v, alpha=mu).sub_(g, alpha=lr)
-                else:
-                    w.add_(v)
-        return loss
+    def update(self, w: Tensor, g: Tensor, kept: Tensor, options: Mapping[str, Any]) -> None:
+        """Change the velocity, and move by it."""
+        lr, mu = options["lr"], options["momentum"]
+        kept.mul_(mu).sub_(g, alpha=lr)
+        if options["nesterov"]:
+            w.add_(kept, alpha=mu).sub_(g, alpha=lr)
+        else:
+            w.add_(kept)
 
 
 def check_optimizer(training: TrainingSettings) -> None:
