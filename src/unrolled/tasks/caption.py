@@ -26,7 +26,7 @@ from unrolled.settings import Settings
 from unrolled.tasks.drawing import maps
 from unrolled.tasks.nearest import NearestPicture
 from unrolled.tasks.pictures import as_text, as_words
-from unrolled.tasks.task import Artefacts, Criterion
+from unrolled.tasks.task import Artefacts, Criterion, seeded
 from unrolled.tasks.writing import ROWS_AT_ONCE, Writer, check_settings
 from unrolled.tasks.written import Items, Manner, Rows
 
@@ -202,8 +202,7 @@ class Caption(Writer):
         kind = PictureEncoder if self.settings.classifier.model == "cnn" else VectorEncoder
         if kind is VectorEncoder and own.attention != "none":
             raise InputError("--attention looks at the map of a cnn; an mlp gives one vector")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.training.seed)
+        with seeded(self.settings.training.seed):
             encoder = kind(self.shape, model.hidden)
             decoder = Decoder(self.end + 1, model, own, encoder.summary_size, encoder.width)
             built = EncoderDecoder(encoder, decoder)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -13,19 +13,28 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.data.splits import in_batch
-from unrolled.errors import InputError, RunError
+from unrolled.errors import InputError
 from unrolled.layers.constrain import max_norm_
 from unrolled.layers.losses import CLASS_LOSSES, Loss, cross_entropy
 from unrolled.settings import Settings
 from unrolled.tasks import judging
 from unrolled.tasks.bag import Baseline
-from unrolled.tasks.examples import Examples, Found, tensors
+from unrolled.tasks.examples import Examples, picked, tensors
 from unrolled.tasks.label_pictures import confusion_picture, reliability_picture
 from unrolled.tasks.picture_examples import Pictures
 from unrolled.tasks.row_examples import NumberRows
 from unrolled.tasks.signal_examples import Signals
-from unrolled.tasks.splitting import check_labels, shuffled, split_rows, warn_of_leaks
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Objective, Split, Task
+from unrolled.tasks.splitting import check_labels, read_splits, shuffled, warn_of_leaks
+from unrolled.tasks.task import (
+    Artefacts,
+    Carry,
+    Criterion,
+    Objective,
+    Split,
+    Task,
+    in_split,
+    seeded,
+)
 from unrolled.tasks.text_examples import Texts, phrases_of
 
 KINDS: tuple[type[Examples], ...] = (Pictures, Signals, NumberRows, Texts)
@@ -116,16 +125,7 @@ class Classify(Task):
         made = _kind_of(data.source)
         if settings.classifier.calibrate and not data.validates:
             raise InputError("--calibrate takes a validation part; give it one with --split")
-        given: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
-        found = made.load(data.source, settings)
-        parts: dict[Split, tuple[Found, np.ndarray]]
-        rows_of = split_rows(found, settings, made.unit)
-        parts = {split: (found, rows) for split, rows in rows_of.items()}
-        for split, sources in given.items():
-            if sources:
-                other = made.load(sources, settings)
-                check_labels(other, set(found.labels))
-                parts[split] = other, np.arange(len(other.labels))
+        parts = read_splits(lambda sources: made.load(sources, settings), settings, made.unit)
         chosen: dict[Split, tuple[Any, list[str]]] = {
             split: (part.of(rows), [part.labels[i] for i in rows])
             for split, (part, rows) in parts.items()
@@ -169,8 +169,7 @@ class Classify(Task):
 
     def build(self) -> nn.Module:
         """Build the model, its initial weights drawn from the run's seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.training.seed)
+        with seeded(self.settings.training.seed):
             model = self.kind.model()
         if self.settings.classifier.calibrate:
             model.register_buffer("temperature", torch.ones((), dtype=torch.float64))
@@ -183,11 +182,7 @@ class Classify(Task):
             InputError: If the split is empty.
             RunError: If the task was restored and has no data.
         """
-        if self._splits is None:
-            raise RunError("this task was restored from a model directory and has no training data")
-        if not len(self._splits[split]):
-            raise InputError(f"the {split} split is empty; give it a part of the rows with --split")
-        return self._splits[split]
+        return in_split(self._splits, split, "rows")
 
     @property
     def data_digest(self) -> str:
@@ -219,7 +214,7 @@ class Classify(Task):
         size = self.settings.training.batch_size
         training = self.rows("training")
         chosen = in_batch(len(training), size, step, rows, self._order)
-        inputs = self.kind.batch(pick(training.inputs, chosen), (step, rows.start or 0))
+        inputs = self.kind.batch(picked(training.inputs, chosen), (step, rows.start or 0))
         return Batch(inputs, training.labels[chosen])
 
     def _order(self, epoch: int) -> np.ndarray:
@@ -308,7 +303,7 @@ class Classify(Task):
         by_length = np.argsort(self.kind.lengths(inputs), kind="stable")
         for start in range(0, len(inputs), ROWS_AT_ONCE):
             rows = by_length[start : start + ROWS_AT_ONCE]
-            batch = self.kind.batch(pick(inputs, rows), None)
+            batch = self.kind.batch(picked(inputs, rows), None)
             logits[rows] = model(*tensors(batch, device)).double().cpu().numpy()
         return logits
 
@@ -325,13 +320,13 @@ class Classify(Task):
         rows = self.rows("validation" if self.settings.data.validates else "training")
         random = np.random.default_rng([self.settings.training.seed, 6])
         chosen = random.permutation(len(rows))[: self.kind.shown]
-        predicted = self._logits(model, pick(rows.inputs, chosen)).argmax(axis=1)
+        predicted = self._logits(model, picked(rows.inputs, chosen)).argmax(axis=1)
         verdicts = [
             f"{self.labels[label]} ({'right' if label == truth else f'wrong: {self.labels[truth]}'})"
             for label, truth in zip(predicted, rows.labels[chosen], strict=True)
         ]
         told = f"{self.kind.told}\n" if self.kind.told and step == 0 else ""
-        return told + self.kind.drawn(pick(rows.items, chosen), verdicts)
+        return told + self.kind.drawn(picked(rows.items, chosen), verdicts)
 
     def drawings(self, model: nn.Module) -> dict[str, bytes]:
         """Draw what held-out examples are taken for, and whether probabilities hold."""
@@ -396,8 +391,3 @@ def _probabilities(model: nn.Module, logits: np.ndarray) -> np.ndarray:
     """Probability of each label (n, C), by the model's temperature if it has one."""
     temperature = getattr(model, "temperature", torch.ones(()))
     return (torch.from_numpy(logits) / temperature.cpu()).softmax(-1).numpy()
-
-
-def pick(values: Any, rows: Iterable[int] | np.ndarray) -> Any:  # noqa: ANN401 - texts or arrays
-    """Give some of a list, or of an array's rows."""
-    return [values[i] for i in rows] if isinstance(values, list) else values[rows]

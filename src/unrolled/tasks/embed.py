@@ -17,8 +17,8 @@ from unrolled.layers.metric_losses import (
 )
 from unrolled.settings import Settings
 from unrolled.tasks.bag import Baseline
-from unrolled.tasks.classify import Batch, Classify, Rows, pick
-from unrolled.tasks.examples import Examples, keys_of, tensors
+from unrolled.tasks.classify import Batch, Classify, Rows
+from unrolled.tasks.examples import Examples, keys_of, picked, tensors
 from unrolled.tasks.retrieval import MAPPED, in_plane, map_picture, nearest, raw_features, recall
 from unrolled.tasks.splitting import check_labels, split_rows
 from unrolled.tasks.task import Artefacts, Carry, Criterion, Split
@@ -172,7 +172,7 @@ class Embed(Classify):
         else:
             drawn = _several(np.arange(len(of_label)), wanted, random)
         chosen = np.concatenate([_several(of_label[n], count, random) for n in drawn])[rows]
-        inputs = self.kind.batch(pick(training.inputs, chosen), (step, rows.start or 0))
+        inputs = self.kind.batch(picked(training.inputs, chosen), (step, rows.start or 0))
         return Batch(inputs, training.labels[chosen])
 
     @property
@@ -217,14 +217,14 @@ class Embed(Classify):
         the points of the training examples are found anew, and kept in the model.
         """
         if split == "validation":
-            inputs = pick(self.rows("training").inputs, self._places)
+            inputs = picked(self.rows("training").inputs, self._places)
             gallery = model.get_buffer("gallery")
             gallery.copy_(torch.from_numpy(self.points(model, inputs)))
         return self._figures(model, self.rows(split))
 
     def _figures(self, model: nn.Module, rows: Rows) -> dict[str, float]:
         places = _distinct(rows)
-        points, labels = self.points(model, pick(rows.inputs, places)), rows.labels[places]
+        points, labels = self.points(model, picked(rows.inputs, places)), rows.labels[places]
         _, found = nearest(points, self._gallery(model), 1)
         return {
             **recall(points, labels),
@@ -241,7 +241,7 @@ class Embed(Classify):
 
     def _beside(self, rows: Rows) -> dict[str, dict[str, float]]:
         places = _distinct(rows)
-        items, labels = pick(rows.items, places), rows.labels[places]
+        items, labels = picked(rows.items, places), rows.labels[places]
         judged = self._baselines(items, labels)
         simple = {name: {"accuracy": found["accuracy"]} for name, found in judged.items()}
         return {"raw_features": recall(raw_features(items), labels), **simple}
@@ -257,15 +257,15 @@ class Embed(Classify):
         for own, near in zip(chosen, places, strict=True):
             others = [self.labels[rows.labels[place]] for place in near if place != own][:3]
             verdicts.append(f"{self.labels[rows.labels[own]]}; nearest: {', '.join(others)}")
-        return self.kind.drawn(pick(rows.items, chosen), verdicts)
+        return self.kind.drawn(picked(rows.items, chosen), verdicts)
 
     def drawings(self, model: nn.Module) -> dict[str, bytes]:
         """Draw held-out examples in the plane, as they are raw and as they are embedded."""
         rows = self.rows("test" if self.settings.data.tests else "validation")
         places = _distinct(rows)[:MAPPED]
         how = self.settings.embed.map
-        before = in_plane(raw_features(pick(rows.items, places)), how)
-        after = in_plane(self.points(model, pick(rows.inputs, places)), how)
+        before = in_plane(raw_features(picked(rows.items, places)), how)
+        after = in_plane(self.points(model, picked(rows.inputs, places)), how)
         return {"map.png": map_picture(before, after, rows.labels[places], self.labels)}
 
     def evaluate(self, model: nn.Module, sources: Sequence[str]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Found:
 
     def of(self, rows: np.ndarray) -> Any:  # noqa: ANN401 - texts, signals or pictures
         """Give the examples of some rows."""
-        return [self.items[i] for i in rows] if isinstance(self.items, list) else self.items[rows]
+        return picked(self.items, rows)
 
 
 def keys_of(items: Any) -> list[str]:  # noqa: ANN401 - texts, signals or pictures
@@ -148,6 +148,11 @@ class Examples(ABC):
     def lost(self, found: Found, inputs: Any) -> dict[str, int]:  # noqa: ANN401
         """Count what the model cannot see of some data."""
         return {}
+
+
+def picked(values: Any, rows: Sequence[int] | np.ndarray) -> Any:  # noqa: ANN401 - a list or an array
+    """Give some of a list, or of an array's rows."""
+    return [values[i] for i in rows] if isinstance(values, list) else values[np.asarray(rows, int)]
 
 
 def tensors(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:

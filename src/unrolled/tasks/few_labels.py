@@ -28,7 +28,7 @@ from unrolled.tasks.reconstruct import (
     check_steps,
     reconstruction_error,
 )
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Split
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Split, seeded
 
 SHOWN = 4
 """Pictures that :meth:`FewLabels.show` shows."""
@@ -134,8 +134,7 @@ class FewLabels(PictureTask):
         """Build the model, its initial weights drawn from the run's seed."""
         autoencoder = build_autoencoder(self.settings, self.size)
         assert isinstance(autoencoder, Autoencoder)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.training.seed + 1)
+        with seeded(self.settings.training.seed + 1):
             return CodeClassifier(
                 autoencoder, len(self.labels), frozen=self.settings.autoencoder.freeze
             )

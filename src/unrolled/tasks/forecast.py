@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from unrolled.data.sequences import Sequences, Source
 from unrolled.data.series import Series
 from unrolled.data.splits import SPLITS
-from unrolled.errors import InputError, RunError
+from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks import playing
 from unrolled.tasks.forecast_figures import error_by_step, figures
@@ -26,7 +26,7 @@ from unrolled.tasks.forecast_heads import Told, make_head
 from unrolled.tasks.forecast_kinds import KINDS, check, kind_of
 from unrolled.tasks.forecast_models import Echo, Windowed, forecast_model
 from unrolled.tasks.forecast_pictures import by_step, picture
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Objective, Split, Task
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Objective, Split, Task, held, seeded
 
 SHOWN = 6
 """Forecasts that :meth:`Forecast.show` shows."""
@@ -101,8 +101,7 @@ class Forecast(Task):
 
     def build(self) -> nn.Module:
         """Build the model, its initial weights drawn from the run's seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.training.seed)
+        with seeded(self.settings.training.seed):
             return forecast_model(self.source, self.head, self.settings)
 
     @property
@@ -123,11 +122,13 @@ class Forecast(Task):
         y = torch.from_numpy(batch.y[batch.judged])
         return self.head.loss(y.new_zeros(y.shape + self.head.extra), y).item()
 
+    @property
+    def _data(self) -> Source:
+        return held(self.source if self._has_data else None)
+
     def batch(self, step: int, rows: slice) -> Sequences:
         """Rows of batch number `step`."""
-        if not self._has_data:
-            raise RunError("this task was restored from a model directory and has no training data")
-        return self.source.batch(step, rows)
+        return self._data.batch(step, rows)
 
     def loss(self, model: nn.Module, batch: Sequences, carry: Carry) -> tuple[Tensor, Carry]:
         """The head's loss where forecasts are judged, of scaled numbers. Nothing is carried."""
@@ -185,9 +186,7 @@ class Forecast(Task):
         return self._judge_baselines(self._held_out(split))
 
     def _held_out(self, split: Split) -> list[Sequences]:
-        if not self._has_data:
-            raise RunError("this task was restored from a model directory and has no training data")
-        return list(self.source.held_out(split))
+        return list(self._data.held_out(split))
 
     def _judge(
         self, batches: Iterable[Sequences], tell: Callable[[Sequences], Told]

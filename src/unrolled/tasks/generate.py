@@ -20,7 +20,7 @@ from unrolled.tasks.labelled_texts import Labelled
 from unrolled.tasks.language import LanguageModel, units
 from unrolled.tasks.language_texts import Running, Texts
 from unrolled.tasks.pen import Pen, Unknown
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Split, Task
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Split, Task, seeded
 
 SHOWN = 6
 """Labels of which :meth:`Generate.show` writes a text."""
@@ -73,8 +73,7 @@ class Generate(Task):
     def build(self) -> LanguageModel:
         """Build the model, its initial weights drawn from the run's seed."""
         texts, own = self.texts, self.settings.generator
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.training.seed)
+        with seeded(self.settings.training.seed):
             return LanguageModel(
                 texts.size,
                 self.settings.model,

@@ -19,13 +19,13 @@ from torch.nn import functional
 
 from unrolled.data import Vocabulary, fit_vocabulary
 from unrolled.data.splits import in_batch
-from unrolled.errors import InputError, RunError
+from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks.language import units
 from unrolled.tasks.language_texts import Figures, Texts
 from unrolled.tasks.ngram import NGram
 from unrolled.tasks.splitting import check_labels, shuffled, split_rows, warn_of_leaks
-from unrolled.tasks.task import Artefacts, Carry, Split
+from unrolled.tasks.task import Artefacts, Carry, Split, in_split
 from unrolled.tasks.text_examples import read_texts, spaced
 
 PADDING = -100
@@ -45,6 +45,9 @@ class Texted:
     """(n,) int64."""
     characters: int
     """Of all together, with one for the end of each."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     @property
     def symbols(self) -> int:
@@ -168,11 +171,7 @@ class Labelled(Texts):
         return Artefacts({"symbols": self.vocabulary.to_json(), "labels": self.names}, arrays)
 
     def _part(self, split: Split) -> Texted:
-        if self._splits is None:
-            raise RunError("this task was restored from a model directory and has no training data")
-        if not self._splits[split].rows:
-            raise InputError(f"the {split} split is empty; give it a part of the data with --split")
-        return self._splits[split]
+        return in_split(self._splits, split)
 
     @property
     def digest(self) -> str:

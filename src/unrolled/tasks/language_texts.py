@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unrolled.data import Corpus, Part, Vocabulary, Window, Windows, encode_sources, prepare_corpus
-from unrolled.errors import InputError, RunError
+from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks.language import units
 from unrolled.tasks.ngram import NGram
-from unrolled.tasks.task import Artefacts, Carry, Split
+from unrolled.tasks.task import Artefacts, Carry, Split, held
 
 VALIDATION_LIMIT = 200_000
 """Symbols of the validation split read at each evaluation; the test split is read whole."""
@@ -146,9 +146,7 @@ class Running(Texts):
     @property
     def corpus(self) -> Corpus:
         """The encoded text; only one that was prepared has it."""
-        if self._corpus is None:
-            raise RunError("this task was restored from a model directory and has no training data")
-        return self._corpus
+        return held(self._corpus)
 
     @cached_property
     def windows(self) -> Windows:

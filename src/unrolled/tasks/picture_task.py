@@ -5,11 +5,11 @@ from typing import Self
 
 import numpy as np
 
-from unrolled.errors import InputError, RunError
+from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks import pictures as data
 from unrolled.tasks.pictures import Pictures
-from unrolled.tasks.task import Artefacts, Split, Task
+from unrolled.tasks.task import Artefacts, Split, Task, in_split
 
 Size = tuple[int, int, int]
 """Channels, height and width."""
@@ -50,13 +50,7 @@ class PictureTask(Task):
             InputError: If the split is empty.
             RunError: If the task was restored and has no data.
         """
-        if self._splits is None:
-            raise RunError("this task was restored from a model directory and has no training data")
-        if not len(self._splits[split]):
-            raise InputError(
-                f"the {split} split is empty; give it a part of the pictures with --split"
-            )
-        return self._splits[split]
+        return in_split(self._splits, split, "pictures")
 
     def some(self, count: int) -> Pictures:
         """Give the first pictures for validation, or to train on where there are none."""

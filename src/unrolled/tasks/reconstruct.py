@@ -20,7 +20,7 @@ from unrolled.settings import Settings
 from unrolled.tasks import pictures as data
 from unrolled.tasks.autoencoder import Autoencoder, Passed, SequenceAutoencoder
 from unrolled.tasks.picture_task import PictureTask, Size, saved_size
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Objective, Split
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Objective, Split, seeded
 
 ROWS_AT_ONCE = 1000
 """Pictures that are judged side by side."""
@@ -292,8 +292,7 @@ def check_steps(settings: Settings) -> None:
 def build_autoencoder(settings: Settings, size: Size) -> Autoencoder | SequenceAutoencoder:
     """Build the model that the settings describe, its initial weights drawn from the run's seed."""
     channels, height, width = size
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.training.seed)
+    with seeded(settings.training.seed):
         if settings.autoencoder.row_by_row:
             if channels > 1:
                 raise InputError("--row-by-row reads grey pictures; these are in colour")

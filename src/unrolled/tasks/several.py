@@ -20,7 +20,7 @@ from unrolled.data.several import Heads, head_names
 from unrolled.data.splits import SPLITS, Split
 from unrolled.data.tagged import TagBatch, Tagged, Words
 from unrolled.data.tagged_files import PYTHON, read_tagged_several
-from unrolled.errors import InputError, RunError
+from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks import tag_baselines, tag_figures
 from unrolled.tasks.several_models import SeveralTaggers
@@ -34,7 +34,7 @@ from unrolled.tasks.tag_sources import (
     split_sequences,
     texts,
 )
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Task
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Task, in_split, seeded
 
 SHOWN_WORDS = 12
 MOST_DRAWN = 60
@@ -132,8 +132,7 @@ class Several(Task):
 
     def build(self) -> SeveralTaggers:
         """Build the model, its initial weights drawn from the run's seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.training.seed)
+        with seeded(self.settings.training.seed):
             return SeveralTaggers(self.words, self.heads, self.settings)
 
     def of(
@@ -147,11 +146,7 @@ class Several(Task):
         )
 
     def _part(self, split: Split) -> list[Tagged]:
-        if self._splits is None:
-            raise RunError("this task was restored from a model directory and has no training data")
-        if not self._splits[split]:
-            raise InputError(f"the {split} split is empty; give it a part of the data with --split")
-        return self._splits[split]
+        return in_split(self._splits, split)
 
     @cached_property
     def _digest(self) -> str:

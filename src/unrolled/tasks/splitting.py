@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -90,6 +90,33 @@ def _stratified(
             )
         along[here[np.argsort(places[here])]] = (np.arange(len(here)) + random.random()) / len(here)
     return np.argsort(np.argsort(along, kind="stable"))
+
+
+def read_splits(
+    load: Callable[[Sequence[str]], Found], settings: Settings, unit: str = "examples"
+) -> dict[Split, tuple[Found, np.ndarray]]:
+    """Read the examples of each split: what they were read with, and their rows in it.
+
+    Args:
+        load: Sources -> labelled examples.
+        settings: ``data`` and ``training.seed`` count.
+        unit: What the examples are called.
+
+    Raises:
+        InputError: If data is missing or damaged, there are too few to split, or data of its own for a
+            split has a label that the other has not.
+    """
+    data = settings.data
+    found = load(data.source)
+    parts: dict[Split, tuple[Found, np.ndarray]]
+    parts = {split: (found, rows) for split, rows in split_rows(found, settings, unit).items()}
+    given: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
+    for split, sources in given.items():
+        if sources:
+            other = load(sources)
+            check_labels(other, set(found.labels))
+            parts[split] = other, np.arange(len(other.labels))
+    return parts
 
 
 def check_labels(found: Found, known: Collection[str]) -> None:

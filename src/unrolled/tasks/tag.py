@@ -21,7 +21,7 @@ from unrolled.tasks.tag_copying import COPYING, Copying
 from unrolled.tasks.tag_figures import Judged
 from unrolled.tasks.tag_sources import ROWS_AT_ONCE, Read, Source
 from unrolled.tasks.taggers import Tagger
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Task
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Task, seeded
 
 SHOWN, SHOWN_STEPS = 3, 40
 
@@ -72,8 +72,7 @@ class Tag(Task):
 
     def build(self) -> Tagger:
         """Build the model, its initial weights drawn from the run's seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.training.seed)
+        with seeded(self.settings.training.seed):
             return Tagger(self.source.inputs, self.source.outputs, self.settings)
 
     @property

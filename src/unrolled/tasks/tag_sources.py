@@ -16,11 +16,12 @@ from unrolled.data.splits import SPLITS, Split, in_batch
 from unrolled.data.stepwise import is_stepwise, read_stepwise
 from unrolled.data.tagged import CODES, Labels, Numbers, TagBatch, Tagged, Vectors, Words
 from unrolled.data.tagged_files import part_of, read_tagged
-from unrolled.errors import InputError, RunError
+from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks import tag_baselines
 from unrolled.tasks.splitting import shuffled, warn_of_leaks
 from unrolled.tasks.tag_figures import Judged, are_spans
+from unrolled.tasks.task import in_split
 
 ROWS_AT_ONCE = 250
 _EACH_WORD = 7  # names the stream of random numbers of word dropout
@@ -184,11 +185,7 @@ class Read(Source):
         )
 
     def _part(self, split: Split) -> list[Tagged]:
-        if self._splits is None:
-            raise RunError("this task was restored from a model directory and has no training data")
-        if not self._splits[split]:
-            raise InputError(f"the {split} split is empty; give it a part of the data with --split")
-        return self._splits[split]
+        return in_split(self._splits, split)
 
     @property
     def epoch(self) -> int:

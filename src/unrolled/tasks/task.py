@@ -1,19 +1,23 @@
 """The protocol of a task: data -> task -> trained model. The training loop knows nothing else of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from unrolled.data.splits import Split as Split
 from unrolled.engine import Chain, Declined
-from unrolled.errors import InputError
+from unrolled.errors import InputError, RunError
 from unrolled.settings import Settings
 
+DataT = TypeVar("DataT")
+PartT = TypeVar("PartT", bound=Sized)
 Carry = dict[str, Tensor]
 """What a window hands to the next: name -> (any, rows, ...). Rows lie along dimension 1."""
 
@@ -30,6 +34,43 @@ class Criterion:
         if best is None:
             return value == value
         return value < best if self.better == "lower" else value > best
+
+
+def held(data: DataT | None) -> DataT:
+    """Give what a task learns from, which only one that was prepared has.
+
+    Raises:
+        RunError: If there is none.
+    """
+    if data is None:
+        raise RunError("this task was restored from a model directory and has no training data")
+    return data
+
+
+def in_split(splits: Mapping[Split, PartT] | None, split: Split, unit: str = "data") -> PartT:
+    """Give what is in a split.
+
+    Args:
+        splits: What a task learns from.
+        split: Of these.
+        unit: What there is a part of, as people call it.
+
+    Raises:
+        InputError: If the split is empty.
+        RunError: If the task was restored and has no data.
+    """
+    part = held(splits)[split]
+    if not len(part):
+        raise InputError(f"the {split} split is empty; give it a part of the {unit} with --split")
+    return part
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw initial weights by a seed meanwhile, and leave torch's generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 class Objective(NamedTuple):

@@ -25,7 +25,7 @@ from unrolled.tasks.drawing import alignments
 from unrolled.tasks.examples import Found
 from unrolled.tasks.nearest import NearestText
 from unrolled.tasks.splitting import split_rows
-from unrolled.tasks.task import Artefacts, Criterion, Split
+from unrolled.tasks.task import Artefacts, Criterion, Split, seeded
 from unrolled.tasks.writing import ROWS_AT_ONCE, Writer, check_settings
 from unrolled.tasks.written import Items, Manner, Rows
 
@@ -144,8 +144,7 @@ class Translate(Writer):
     def build(self) -> EncoderDecoder:
         """Build the model, its initial weights drawn from the run's seed."""
         model, own = self.settings.model, self.settings.decoder
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.training.seed)
+        with seeded(self.settings.training.seed):
             encoder = Encoder(len(self.read.vocabulary) + 1, model)
             decoder = Decoder(self.end + 1, model, own, encoder.summary_size, encoder.width)
             if own.shared_vocabulary:

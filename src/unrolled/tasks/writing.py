@@ -16,14 +16,15 @@ from torch.nn import functional
 
 from unrolled.data.side import Side
 from unrolled.data.splits import in_batch
-from unrolled.errors import InputError, RunError
+from unrolled.errors import InputError
 from unrolled.layers.encoder_decoder import EncoderDecoder
 from unrolled.settings import Settings
 from unrolled.tasks.decoding import Drawing, Sampler, States, beam_search, sample_sequences
+from unrolled.tasks.examples import picked, tensors
 from unrolled.tasks.scoring import References, scores, signature
 from unrolled.tasks.splitting import shuffled
-from unrolled.tasks.task import Carry, Split, Task
-from unrolled.tasks.written import PADDING, Batch, Items, Manner, Rows, picked
+from unrolled.tasks.task import Carry, Split, Task, in_split
+from unrolled.tasks.written import PADDING, Batch, Items, Manner, Rows
 
 ROWS_AT_ONCE = 128
 """Rows that are read and written side by side."""
@@ -92,11 +93,7 @@ class Writer(Task):
             InputError: If the split is empty.
             RunError: If the task was restored and has no data.
         """
-        if self.splits is None:
-            raise RunError("this task was restored from a model directory and has no training data")
-        if not len(self.splits[split]):
-            raise InputError(f"the {split} split is empty; give it a part of the data with --split")
-        return self.splits[split]
+        return in_split(self.splits, split)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -355,8 +352,3 @@ def check_settings(settings: Settings) -> None:
         raise InputError(
             "--copy-unknown copies a word looked at: it needs --symbols word and --attention"
         )
-
-
-def tensors(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
-    """Give arrays to a device."""
-    return [torch.from_numpy(array).to(device) for array in arrays]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.tasks.decoding import Drawing
+from unrolled.tasks.examples import picked
 from unrolled.tasks.scoring import References
 
 PADDING = -100
@@ -72,8 +73,3 @@ class Manner:
     length_penalty: float = 1.0
     drawing: Drawing | None = None
     seed: int = 0
-
-
-def picked(values: Items, rows: Sequence[int] | np.ndarray) -> Items:
-    """Give some of a list or of an array's rows."""
-    return [values[i] for i in rows] if isinstance(values, list) else values[np.asarray(rows, int)]
