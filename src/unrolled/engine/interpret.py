@@ -7,32 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unrolled.engine.graph import Node, reachable
+from unrolled.engine.graph import POINTWISE, Node, reachable
 from unrolled.engine.packing import Packing
 
 if TYPE_CHECKING:
     from unrolled.engine.native import Compiled
 
-ATEN: dict[str, Callable[..., Tensor]] = {
-    **{
-        name: getattr(torch, name)
-        for name in (
-            *(
-                "neg",
-                "abs",
-                "exp",
-                "expm1",
-                "log",
-                "log1p",
-                "sqrt",
-                "rsqrt",
-                "reciprocal",
-                "sigmoid",
-            ),
-            *("tanh", "relu", "erf", "sin", "cos", "sign", "floor", "ceil", "round", "trunc"),
-            *("add", "sub", "mul", "div", "pow", "detach"),
-        )
-    },
+COMPARISONS = {name: getattr(torch, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
+NAMED_OTHERWISE: dict[str, Callable[..., Tensor]] = {
     "softplus": lambda a: functional.softplus(a, threshold=1e9),
     "min": torch.minimum,
     "max": torch.maximum,
@@ -40,7 +22,10 @@ ATEN: dict[str, Callable[..., Tensor]] = {
     "sigmoid_grad": lambda g, y: g * y * (1 - y),
     "tanh_grad": lambda g, y: g * (1 - y * y),
 }
-COMPARISONS = {name: getattr(torch, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
+ATEN: dict[str, Callable[..., Tensor]] = NAMED_OTHERWISE | {
+    name: getattr(torch, name)
+    for name in sorted(POINTWISE - COMPARISONS.keys() - NAMED_OTHERWISE.keys())
+}
 
 
 def evaluate(
