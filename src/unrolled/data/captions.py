@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unrolled.data.images import SUFFIXES, read_images, read_pictures
+from unrolled.data.images import SUFFIXES, read_images, read_pictures, readable
 from unrolled.data.read import Piece
 from unrolled.data.splits import SPLITS, Split
 from unrolled.errors import InputError
@@ -145,7 +145,7 @@ def _folder(folder: Path, settings: PictureSettings) -> dict[str, list[str]]:
         else:
             _log.warning("skipped: %s is about %s, which is not there", where, name)
     if settings.unreadable == "skip":
-        found = {path: texts for path, texts in found.items() if _readable(path)}
+        found = {path: texts for path, texts in found.items() if readable(path)}
     if not found:
         raise InputError(f"{listed[0]} is about no picture that can be read in {folder}")
     return found
@@ -166,12 +166,3 @@ def _captions(path: Path) -> list[tuple[str, str, str]]:
         name = name.rpartition("#")[0] if tabs and "#" in name else name
         found.append((f"{path}:{number}", name.strip(), caption.strip().strip('"')))
     return found
-
-
-def _readable(path: str) -> bool:
-    try:
-        read_pictures([path])
-    except InputError as error:
-        _log.warning("skipped: %s", error)
-        return False
-    return True

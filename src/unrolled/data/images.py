@@ -103,6 +103,16 @@ def read_pictures(
     return _stack(pixels, names), names
 
 
+def readable(path: str) -> bool:
+    """Tell whether :func:`read_pictures` can read a file; log what is wrong with it."""
+    try:
+        read_pictures([path])
+    except InputError as error:
+        _log.warning("skipped: %s", error)
+        return False
+    return True
+
+
 def _read(source: str, size: int | None, unreadable: Unreadable) -> Images:
     if source == "digits" and not Path(source).exists():
         return _digits(size)

@@ -1,7 +1,6 @@
 """Pictures with or without labels, split, as rows of numbers from 0 to 1."""
 
 import hashlib
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unrolled.data.images import SUFFIXES, read_images, read_pictures
+from unrolled.data.images import SUFFIXES, read_images, read_pictures, readable
 from unrolled.data.splits import SPLITS, Split
 from unrolled.errors import InputError
 from unrolled.settings import PictureSettings, Settings
-
-_log = logging.getLogger(__name__)
 
 HELD_OUT = re.compile(r"(^|[/\\])(t10k|test)[^/\\]*$")
 """Names of files that their maker keeps for tests."""
@@ -68,7 +65,7 @@ def read(sources: Sequence[str], settings: PictureSettings) -> Pictures:
         return Pictures(_from_bytes(images.pixels), labels, np.array(images.where, object))
     paths = [path for paths in folders for path in paths]
     if settings.unreadable == "skip":
-        paths = [path for path in paths if _readable(path)]
+        paths = [path for path in paths if readable(path)]
         if not paths:
             raise InputError(f"none of the pictures in {', '.join(sources)} can be read")
     pixels, where = read_pictures(paths, settings.size)
@@ -98,15 +95,6 @@ def list_pictures(source: str) -> list[str]:
     if not path.is_dir():
         return [source] if path.suffix.lower() in SUFFIXES else []
     return [str(file) for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES]
-
-
-def _readable(path: str) -> bool:
-    try:
-        read_pictures([path])
-    except InputError as error:
-        _log.warning("skipped: %s", error)
-        return False
-    return True
 
 
 def _from_bytes(pixels: np.ndarray) -> np.ndarray:
