@@ -16,6 +16,11 @@ OwnCell = Annotated[
     str | None,
     typer.Option("--cell", help="Your own cell again, for a model that was trained with it."),
 ]
+TopK = Annotated[int | None, typer.Option(help="Draw among the K likeliest only.")]
+TopP = Annotated[
+    float | None,
+    typer.Option(help="Draw among the likeliest that together hold this probability."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,11 +42,8 @@ def _sample(
     temperature: Annotated[
         float | None, typer.Option(help="0: always the likeliest; above 1: wilder. \\[default 1]")
     ] = None,
-    top_k: Annotated[int | None, typer.Option(help="Draw among the K likeliest only.")] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(help="Draw among the likeliest that together hold this probability."),
-    ] = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
     stop: Annotated[str | None, typer.Option(help="End before this text.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
     samples: Annotated[int, typer.Option(min=1, help="Texts to write, all different.")] = 1,
@@ -128,11 +130,8 @@ def _predict(
     temperature: Annotated[
         float | None, typer.Option(help="Draw instead: 0 the likeliest, above 1 wilder.")
     ] = None,
-    top_k: Annotated[int | None, typer.Option(help="Draw among the K likeliest only.")] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(help="Draw among the likeliest that together hold this probability."),
-    ] = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of what is drawn.")] = None,
     cell: OwnCell = None,
     json: console.Json = False,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unrolled import console
+from unrolled.checkpoint.command import OwnCell
 from unrolled.errors import InputError
 from unrolled.inspect.bench import SECONDS, bench
 from unrolled.inspect.doctor import doctor
@@ -38,10 +39,7 @@ def _doctor(
     steps: Annotated[
         int, typer.Option(metavar="N", min=10, help="Most updates of a trial training.")
     ] = 200,
-    cell: Annotated[
-        str | None,
-        typer.Option("--cell", help="Your own cell again, for a model that was trained with it."),
-    ] = None,
+    cell: OwnCell = None,
     json: console.Json = False,
 ) -> None:
     """Say why a model does not learn; without one, what this installation is and can do.

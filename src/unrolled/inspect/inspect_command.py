@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 import typer
 
 from unrolled import console
+from unrolled.checkpoint.command import Model, OwnCell
 from unrolled.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Told(Protocol):
 
 
 def inspect_(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")],
+    model: Model,
     data: Annotated[str, typer.Argument(metavar="DATA", help="What it is looked at with.")],
     what: Annotated[
         Literal["filters", "ngrams", "attention", "graph", "check", "gradients", "activations"],
@@ -62,10 +63,7 @@ def inspect_(
     epsilon: Annotated[
         float, typer.Option(metavar="X", help="check: step of a difference.")
     ] = 1e-4,
-    cell: Annotated[
-        str | None,
-        typer.Option("--cell", help="Your own cell again, for a model that was trained with it."),
-    ] = None,
+    cell: OwnCell = None,
     report: Annotated[
         Path | None,
         typer.Option(
