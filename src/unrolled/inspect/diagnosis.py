@@ -38,7 +38,7 @@ FINDINGS = (
         "state not reset",
         "batch norm of one row",
     ),
-    *("cannot learn two examples", "too small", "more weights than data", "waits for data"),
+    *("cannot learn two examples", "too small", "more weights than data", "waits for data", "slow"),
 )
 """All that can be found."""
 

@@ -8,8 +8,8 @@ from torch import nn
 from unrolled.inspect import symptoms
 from unrolled.inspect.cells import cells_of, explain
 from unrolled.inspect.diagnosis import Diagnosis, Finding, again
+from unrolled.inspect.speed import about_speed
 from unrolled.inspect.trials import (
-    PHASES,
     Descent,
     descend,
     overfit,
@@ -105,8 +105,9 @@ class _Examination:
                 "weights begin too large, so that the model is sure of what it cannot know",
                 again(task, initial_scale=0.05),
             )
+        self.ran = None
         if cells_of(fresh):
-            ran = explain(fresh)
+            ran = self.ran = explain(fresh)
             self.fact("engine", ran.engine + (f": {ran.reason}" if ran.reason else ""))
         told, wrong = symptoms.gradient_check(task, fresh)
         self.fact("gradient error", told)
@@ -120,7 +121,7 @@ class _Examination:
         told = ", ".join(f"{count}: {_ratio(one):.2g}" for count, one in few.items())
         self.fact("few examples learned", f"to this share of the loss at the start: {told}")
         trial = descend(self.task, self.steps)
-        self._times(trial)
+        self._times()
         share = trial.end / abs(trial.losses[0]) if trial.losses[0] else 1.0
         self.fact("trial", f"{len(trial.losses)} steps: {trial.losses[0]:.4g} -> {trial.end:.4g}")
         if self._found("wrong gradient"):
@@ -231,19 +232,14 @@ class _Examination:
                 again(task) + "  # with another loss",
             )
 
-    def _times(self, trial: Descent) -> None:
-        """Tell where the time of a step goes."""
-        middle = {name: float(np.median(trial.seconds[name])) for name in PHASES}
-        total = sum(middle.values())
-        parts = ", ".join(f"{name} {value / total:.0%}" for name, value in middle.items())
-        self.fact("a step takes", f"{1000 * total:.3g} ms: {parts}")
-        if middle["data"] > 0.5 * total and total > 0.005:
-            self.find(
-                "waits for data",
-                f"{middle['data'] / total:.0%} of the {1000 * total:.3g} ms of a step",
-                "reading or varying examples costs more than learning from them",
-                again(self.task, batch_size=self.training.batch_size * 2),
-            )
+    def _times(self) -> None:
+        """Tell where the time of a step goes, and what would make it shorter."""
+        if self.training.optimizer == "hessian-free":
+            return
+        ran = self.ran
+        facts, found = about_speed(self.task, ran and ran.engine, ran and ran.reason)
+        self.diagnosis.facts |= facts
+        self.diagnosis.findings += found
 
 
 def _ratio(trial: Descent) -> float:

@@ -19,7 +19,6 @@ from unrolled.train.schedules import factor
 
 SECONDS = 10.0
 """Longest time of one trial; what was reached until then counts."""
-PHASES = ("data", "forward", "backward", "optimiser")
 HOPELESS = 1e6
 """A loss so many times that at the start is taken for infinite."""
 
@@ -30,7 +29,6 @@ class Descent:
 
     model: nn.Module
     losses: list[float] = field(default_factory=list)
-    seconds: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in PHASES})
 
     @property
     def diverged(self) -> bool:
@@ -50,7 +48,7 @@ def with_settings(task: Task, **flags: object) -> Task:
     """Give a prepared task with other settings, and the same data."""
     other = copy.copy(task)
     fields: dict[str, Any] = {}
-    for group in ("model", "training"):
+    for group in ("model", "training", "generator"):
         table = getattr(task.settings, group)
         own = {name: value for name, value in flags.items() if name in type(table).model_fields}
         fields[group] = table.model_copy(update=own)
@@ -74,30 +72,22 @@ def descend(task: Task, steps: int, *, scaled: float = 1.0) -> Descent:
     training = task.settings.training
     total, rows = max(training.steps or 0, steps), slice(0, training.batch_size)
     done = Descent(task.build().train())
-    optimizer = _optimizer(done.model, task)
+    optimizer = new_optimizer(done.model, task)
     carry: Carry = {}
     began = time.perf_counter()
     for step in range(steps):
         rate = scaled * (training.lr or 0.0) * factor(training, step, total, 0)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        clock = [time.perf_counter()]
-        batch = task.batch(step, rows)
-        clock.append(time.perf_counter())
         optimizer.zero_grad()
         with counter(training.seed, step, 0):
-            loss, carry = task.loss(done.model, batch, carry)
-            clock.append(time.perf_counter())
+            loss, carry = task.loss(done.model, task.batch(step, rows), carry)
             loss.backward()
-        clock.append(time.perf_counter())
         clip([*done.model.parameters()], training.clip_norm or None, training.clip_value)
         optimizer.step()
         task.constrain(done.model)
-        clock.append(time.perf_counter())
         carry = {name: state.detach() for name, state in carry.items()}
         done.losses.append(loss.item())
-        for name, start, end in zip(PHASES, clock, clock[1:], strict=False):
-            done.seconds[name].append(end - start)
         if done.diverged or time.perf_counter() - began > SECONDS:
             break
     done.model.eval()
@@ -133,7 +123,8 @@ def untouched() -> Iterator[None]:
         yield
 
 
-def _optimizer(model: nn.Module, task: Task) -> torch.optim.Optimizer:
+def new_optimizer(model: nn.Module, task: Task) -> torch.optim.Optimizer:
+    """Give the optimiser of a run; Adam in place of what follows no rate."""
     training = task.settings.training
     if training.optimizer == "hessian-free":
         training = training.model_copy(update={"optimizer": "adam", "lr": 1e-3})
