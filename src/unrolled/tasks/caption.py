@@ -5,28 +5,26 @@ B pictures, C channels, H x W pixels.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unrolled.cells.start import normal_start
 from unrolled.data import Vocabulary
 from unrolled.data.captions import NEIGHBOURS, Captioned, neighbours, read_captioned
 from unrolled.data.images import read_pictures
 from unrolled.data.side import Side
 from unrolled.data.splits import SPLITS, Split
 from unrolled.errors import InputError
-from unrolled.layers.encoder_decoder import Decoder, EncoderDecoder, Reading
+from unrolled.layers.encoder_decoder import EncoderDecoder, Reading
 from unrolled.layers.pooling import AdaptivePool
 from unrolled.settings import Settings
 from unrolled.tasks.drawing import maps
 from unrolled.tasks.nearest import NearestPicture
 from unrolled.tasks.pictures import as_text, as_words
-from unrolled.tasks.task import Artefacts, Criterion, seeded
+from unrolled.tasks.task import Artefacts, Criterion
 from unrolled.tasks.writing import ROWS_AT_ONCE, Writer, check_settings
 from unrolled.tasks.written import Items, Manner, Rows
 
@@ -110,6 +108,7 @@ class Caption(Writer):
     headline = "exact"
     examples = ("a-picture.png", "more-pictures/")
     unit = "pictures"
+    spelt = ("digits", "mnist")
     losses = ("cross-entropy",)
     defaults: ClassVar = {
         "data": {"source": ("digits",), "split": (0.8, 0.1, 0.1), "symbols": "word"},
@@ -132,14 +131,6 @@ class Caption(Writer):
         self.longest, self.nearest, self.splits = longest, nearest, splits
         letters = settings.data.symbols in ("character", "byte")
         self.criterion = Criterion("nats_per_symbol") if letters else Criterion("bleu", "higher")
-
-    @classmethod
-    def defaults_for(cls, settings: Settings) -> Mapping[str, Mapping[str, Any]]:
-        """Spell the names of digits letter by letter; all else is words."""
-        tables = {name: dict(fields) for name, fields in cls.defaults.items()}
-        if (settings.data.source or tables["data"]["source"])[0] in ("digits", "mnist"):
-            tables["data"]["symbols"] = "character"
-        return tables
 
     @classmethod
     def prepare(cls, settings: Settings) -> Self:
@@ -196,19 +187,16 @@ class Caption(Writer):
         }
         return Artefacts(table, self.nearest.to_arrays())
 
-    def build(self) -> EncoderDecoder:
-        """Build the model, its initial weights drawn from the run's seed."""
-        model, own = self.settings.model, self.settings.decoder
+    def encoder(self) -> PictureEncoder | VectorEncoder:
+        """Build what looks at pictures.
+
+        Raises:
+            InputError: If attention is to look at what has no places.
+        """
         kind = PictureEncoder if self.settings.classifier.model == "cnn" else VectorEncoder
-        if kind is VectorEncoder and own.attention != "none":
+        if kind is VectorEncoder and self.settings.decoder.attention != "none":
             raise InputError("--attention looks at the map of a cnn; an mlp gives one vector")
-        with seeded(self.settings.training.seed):
-            encoder = kind(self.shape, model.hidden)
-            decoder = Decoder(self.end + 1, model, own, encoder.summary_size, encoder.width)
-            built = EncoderDecoder(encoder, decoder)
-            if model.initial_scale:
-                normal_start(built, model.initial_scale)
-            return built.to(getattr(torch, model.dtype))
+        return kind(self.shape, self.settings.model.hidden)
 
     @property
     def data_digest(self) -> str:

@@ -96,17 +96,7 @@ class Tag(Task):
 
     def batch(self, step: int, rows: slice) -> TagBatch:
         """Rows of batch number `step`: sequences shuffled anew in every epoch, or new ones to copy."""
-        last = self.settings.decoder.teacher_forcing
-        forced = 1 - (1 - last) * min(1.0, step / self._steps)
-        return replace(self.source.batch(step, rows), forced=forced)
-
-    @property
-    def _steps(self) -> int:
-        """Updates that the run makes."""
-        training = self.settings.training
-        if training.epochs is not None:
-            return math.ceil(training.epochs * self.steps_per_epoch)
-        return training.steps or 1
+        return replace(self.source.batch(step, rows), forced=self.forced(step))
 
     def loss(self, model: nn.Module, batch: TagBatch, carry: Carry) -> tuple[Tensor, Carry]:
         """Nats a step, or the squared error of scaled numbers, mean over all steps. Nothing is carried on."""

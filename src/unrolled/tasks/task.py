@@ -1,5 +1,6 @@
 """The protocol of a task: data -> task -> trained model. The training loop knows nothing else of it."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
@@ -187,6 +188,14 @@ class Task(ABC):
     def few(self, rows: int) -> slice:
         """Give the rows of a batch that are enough for a loss: the first `rows` of them."""
         return slice(0, min(rows, self.settings.training.batch_size))
+
+    def forced(self, step: int) -> float:
+        """Give how often the truth is read back: from 1 down a line to ``decoder.teacher_forcing``."""
+        training = self.settings.training
+        steps = training.steps or 1
+        if training.epochs is not None:
+            steps = math.ceil(training.epochs * self.steps_per_epoch)
+        return 1 - (1 - self.settings.decoder.teacher_forcing) * min(1.0, step / steps)
 
     def constrain(self, model: nn.Module) -> None:
         """Put weights back, after an update, into the bounds they are kept in."""

@@ -6,26 +6,24 @@ T symbols of the source, S of the target, B rows.
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from unrolled.cells.start import normal_start
 from unrolled.data import Vocabulary
 from unrolled.data.pairs import MADE, Pairs, read_pairs
 from unrolled.data.side import Side, padded
 from unrolled.data.splits import SPLITS
 from unrolled.errors import InputError
-from unrolled.layers.encoder_decoder import Decoder, Encoder, EncoderDecoder
+from unrolled.layers.encoder_decoder import Encoder
 from unrolled.settings import Settings
 from unrolled.tasks.drawing import alignments
 from unrolled.tasks.examples import Found
 from unrolled.tasks.nearest import NearestText
 from unrolled.tasks.splitting import split_rows
-from unrolled.tasks.task import Artefacts, Criterion, Split, seeded
+from unrolled.tasks.task import Artefacts, Criterion, Split
 from unrolled.tasks.writing import ROWS_AT_ONCE, Writer, check_settings
 from unrolled.tasks.written import Items, Manner, Rows
 
@@ -47,6 +45,7 @@ class Translate(Writer):
     headline = "bleu"
     examples = ("'a text of yours'", "more-data.tsv")
     unit = "pairs"
+    spelt = tuple(MADE)
     losses = ("cross-entropy",)
     defaults: ClassVar = {
         "data": {"source": ("dates",), "split": (0.9, 0.05, 0.05), "symbols": "subword"},
@@ -68,14 +67,6 @@ class Translate(Writer):
         self.criterion = Criterion("bleu", "higher")
         if settings.data.symbols in ("character", "byte"):
             self.criterion, self.headline = Criterion("character_error_rate"), "exact"
-
-    @classmethod
-    def defaults_for(cls, settings: Settings) -> Mapping[str, Mapping[str, Any]]:
-        """Take characters for what is made, and subwords for all else."""
-        tables = {name: dict(fields) for name, fields in cls.defaults.items()}
-        if (settings.data.source or tables["data"]["source"])[0] in MADE:
-            tables["data"]["symbols"] = "character"
-        return tables
 
     @classmethod
     def prepare(cls, settings: Settings) -> Self:
@@ -141,18 +132,9 @@ class Translate(Writer):
             table["source"] = self.read.vocabulary.to_json()
         return Artefacts(table, self.nearest.to_arrays())
 
-    def build(self) -> EncoderDecoder:
-        """Build the model, its initial weights drawn from the run's seed."""
-        model, own = self.settings.model, self.settings.decoder
-        with seeded(self.settings.training.seed):
-            encoder = Encoder(len(self.read.vocabulary) + 1, model)
-            decoder = Decoder(self.end + 1, model, own, encoder.summary_size, encoder.width)
-            if own.shared_vocabulary:
-                encoder.symbols = decoder.symbols
-            built = EncoderDecoder(encoder, decoder)
-            if model.initial_scale:
-                normal_start(built, model.initial_scale)
-            return built.to(getattr(torch, model.dtype))
+    def encoder(self) -> Encoder:
+        """Build what reads sources."""
+        return Encoder(len(self.read.vocabulary) + 1, self.settings.model)
 
     @property
     def data_digest(self) -> str:

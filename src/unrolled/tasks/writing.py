@@ -6,24 +6,25 @@ ends every text.
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unrolled.cells.start import normal_start
 from unrolled.data.side import Side
 from unrolled.data.splits import in_batch
 from unrolled.errors import InputError
-from unrolled.layers.encoder_decoder import EncoderDecoder
+from unrolled.layers.encoder_decoder import Decoder, Encoder, EncoderDecoder
 from unrolled.settings import Settings
 from unrolled.tasks.decoding import Drawing, Sampler, States, beam_search, sample_sequences
 from unrolled.tasks.examples import picked, tensors
 from unrolled.tasks.scoring import References, scores, signature
 from unrolled.tasks.splitting import shuffled
-from unrolled.tasks.task import Carry, Split, Task, in_split
+from unrolled.tasks.task import Carry, Split, Task, in_split, seeded
 from unrolled.tasks.written import PADDING, Batch, Items, Manner, Rows
 
 ROWS_AT_ONCE = 128
@@ -41,11 +42,21 @@ class Writer(Task):
     """What is written, as symbols."""
     longest: int
     """Most symbols that are written."""
+    spelt: ClassVar[Collection[str]] = ()
+    """Data of which texts are written letter by letter where nobody says otherwise."""
     splits: dict[Split, Rows] | None
     unit: str
     """What rows are called."""
 
     # ------------------------------------------------------------ what a task of this kind says itself
+
+    @abstractmethod
+    def encoder(self) -> Any:  # noqa: ANN401 - a module with `summary_size` and `width`
+        """Build what reads, its weights drawn from torch's generator: it gives a `Reading`.
+
+        Raises:
+            InputError: If settings do not go together.
+        """
 
     @abstractmethod
     def laid(self, inputs: Items) -> tuple[np.ndarray, ...]:
@@ -68,6 +79,29 @@ class Writer(Task):
     ) -> list[str]:
         """Give the texts of what was written about items."""
         return [self.wrote.text(self.open(one)) for one in ids]
+
+    # ------------------------------------------------------------ settings and model
+
+    @classmethod
+    def defaults_for(cls, settings: Settings) -> Mapping[str, Mapping[str, Any]]:
+        """Take characters for what is spelt, and for all else the symbols of ``defaults``."""
+        tables = {name: dict(fields) for name, fields in cls.defaults.items()}
+        if (settings.data.source or tables["data"]["source"])[0] in cls.spelt:
+            tables["data"]["symbols"] = "character"
+        return tables
+
+    def build(self) -> EncoderDecoder:
+        """Build the model, its initial weights drawn from the run's seed."""
+        model, own = self.settings.model, self.settings.decoder
+        with seeded(self.settings.training.seed):
+            encoder = self.encoder()
+            decoder = Decoder(self.end + 1, model, own, encoder.summary_size, encoder.width)
+            if isinstance(encoder, Encoder) and own.shared_vocabulary:
+                encoder.symbols = decoder.symbols
+            built = EncoderDecoder(encoder, decoder)
+            if model.initial_scale:
+                normal_start(built, model.initial_scale)
+            return built.to(getattr(torch, model.dtype))
 
     # ------------------------------------------------------------ texts and ids
 
@@ -115,16 +149,7 @@ class Writer(Task):
 
         chosen = [training.pairs[i] for i in in_batch(len(training.pairs), size, step, rows, order)]
         inputs = picked(training.inputs, [place for place, _ in chosen])
-        low = self.settings.decoder.teacher_forcing
-        told = 1 - (1 - low) * min(1.0, step / self._steps)
-        return Batch(self.laid(inputs), *self._sides([ids for _, ids in chosen]), told)
-
-    @property
-    def _steps(self) -> int:
-        training = self.settings.training
-        if training.epochs is not None:
-            return math.ceil(training.epochs * self.steps_per_epoch)
-        return training.steps or 1
+        return Batch(self.laid(inputs), *self._sides([ids for _, ids in chosen]), self.forced(step))
 
     @property
     def _lengths(self) -> bytes:
