@@ -2,15 +2,18 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from unrolled.engine.randomness import counter, uniform
 from unrolled.layers.losses import (
     CLASS_LOSSES,
     NUMBER_LOSSES,
     AdaptiveSoftmax,
+    SampledSoftmax,
     absolute_error,
     bias,
     cross_entropy,
@@ -139,6 +142,76 @@ def test_adaptive_softmax_is_a_distribution_and_its_loss():
     net.loss_of(h, y).mean().backward()
     full = nn.Linear(32, 40)
     assert sum(w.numel() for w in net.parameters()) < sum(w.numel() for w in full.parameters())
+
+
+def test_common_last_symbols_count_as_frequent():
+    torch.manual_seed(0)
+    net = AdaptiveSoftmax(16, 40, (4, 20), common=2)
+    h, y = torch.randn(5, 16), torch.tensor([38, 39, 0, 1, 37])
+    scores = net.scores(h)
+    torch.testing.assert_close(net.loss_of(h, y), cross_entropy(scores, y))
+    # All of the first cluster, the two last symbols and the two first, have weights of their own.
+    head = net.head(h).log_softmax(-1)
+    torch.testing.assert_close(scores[:, [38, 39, 0, 1]], head[:, :4])
+
+
+@pytest.mark.parametrize(
+    ("width", "cutoffs", "sentence"),
+    [(8, (4, 20), "a width of 8"), (16, (20, 4), "must rise"), (16, (40,), "must rise below 40")],
+)
+def test_clusters_that_cannot_be(width, cutoffs, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        AdaptiveSoftmax(width, 40, cutoffs)
+
+
+def sampled(samples, common=0):
+    torch.manual_seed(0)
+    return SampledSoftmax(6, 50, samples, common).double()
+
+
+@pytest.mark.parametrize("common", [0, 2])
+def test_a_sampled_softmax_by_hand(common):
+    net = sampled(7, common)
+    h, y = torch.randn(3, 2, 6).double(), torch.randint(50, (3, 2))
+    with counter(1, 2):
+        found = net.loss_of(h, y)
+        u = uniform((1, 1, 7), net.stream, h)[0, 0].numpy()
+    scores = net(h).detach().numpy()
+    for place in np.ndindex(3, 2):
+        s, own = scores[place], int(y[place])
+        total = np.exp(s[own])
+        for number in u:
+            rank = int(np.exp(number * np.log(51))) - 1
+            k = (rank - common) % 50
+            if k != own:
+                total += np.exp(s[k]) / (7 * np.log((rank + 2) / (rank + 1)) / np.log(51))
+        assert found[place].item() == pytest.approx(np.log(total) - s[own], rel=1e-9)
+
+
+def test_a_sampled_softmax_is_right_on_average():
+    net = sampled(20)
+    h, y = torch.randn(2, 6).double(), torch.tensor([3, 40])
+    found = []
+    for step in range(600):
+        with counter(0, step), torch.no_grad():
+            found.append(net.loss_of(h, y).exp())
+    inverse = torch.stack(found)  # 1 / p, whose sum is estimated
+    spread = inverse.std(0) / 600**0.5
+    assert ((inverse.mean(0) - cross_entropy(net(h), y).exp()).abs() < 4 * spread).all()
+    with counter(0, 0):
+        many = sampled(200_000).loss_of(h, y)
+    torch.testing.assert_close(many, cross_entropy(net(h), y), rtol=0.02, atol=0)
+
+
+def test_derivatives_of_a_sampled_softmax():
+    net = sampled(9)
+    h, y = torch.randn(4, 6, dtype=torch.float64, requires_grad=True), torch.tensor([0, 1, 1, 49])
+
+    def loss(h, *weights):
+        with counter(0, 0):
+            return net.loss_of(h, y)
+
+    assert torch.autograd.gradcheck(loss, (h, net.weight, net.bias))
 
 
 def test_reducing_by_hand():

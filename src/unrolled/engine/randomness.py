@@ -58,30 +58,29 @@ def _bits(seed: int, step: int, layer: int, row: int) -> np.random.Philox:
     return np.random.Philox(key=seed, counter=[0, row, layer, step])
 
 
-def uniform(shape: Sequence[int], layer: int, like: Tensor) -> Tensor:
+def uniform(shape: Sequence[int], layer: int, like: Tensor, *, shared: bool = False) -> Tensor:
     """Uniform numbers in [0, 1) of a shape (T, B, n), rows along dimension 1.
 
-    Outside :func:`counter` the seed is drawn from torch's default generator, so that
-    ``torch.manual_seed`` decides.
+    With `shared`, all processes and pieces of a batch draw the same. Outside :func:`counter` the seed
+    is drawn from torch's default generator, so that ``torch.manual_seed`` decides.
     """
-    return _drawn(shape, layer).to(like)
+    return _drawn(shape, layer, shared).to(like)
 
 
 # An operation of its own, so that compiled and exported models draw anew at every call.
 @custom_op("unrolled::uniform", mutates_args=(), tags=torch.Tag.nondeterministic_seeded)
-def _drawn(shape: Sequence[int], layer: int) -> Tensor:
+def _drawn(shape: Sequence[int], layer: int, shared: bool) -> Tensor:
     here = _counter.get() or Counter(int(torch.randint(2**62, ())))
+    first = 0 if shared else here.first_row
     steps, rows, *rest = shape
     drawn = np.empty((rows, steps, *rest), dtype=np.float32)
     for row in range(rows):
-        generator(here.seed, here.step, layer, here.first_row + row).random(
-            out=drawn[row], dtype=np.float32
-        )
+        generator(here.seed, here.step, layer, first + row).random(out=drawn[row], dtype=np.float32)
     return torch.from_numpy(drawn).transpose(0, 1).contiguous()
 
 
 @_drawn.register_fake
-def _(shape: Sequence[int], layer: int) -> Tensor:
+def _(shape: Sequence[int], layer: int, shared: bool) -> Tensor:
     return torch.empty(shape, dtype=torch.float32)
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from unrolled.checkpoint.load import Trained
 from unrolled.data import Vocabulary, encode_sources
+from unrolled.engine.cell import sample_of
 from unrolled.errors import InputError
 from unrolled.inspect.predicates import predicates
 from unrolled.tasks.generate import Generate
@@ -120,7 +120,7 @@ def states_of(
     """Read ids (T, R): all states (R, T, U), their names, and logits (T, R, V)."""
     model.eval()
     device = next(model.parameters()).device
-    x = model.symbols(ids.to(device), model.readout.weight.dtype)
+    x = model.symbols(ids.to(device), sample_of(model).dtype)
     y, _, *kept = model.net(x, return_states=True)
     history = kept[0]
     parts, names = [], []
@@ -130,7 +130,7 @@ def states_of(
             parts.append(part)
             names += [f"layer {layer} {name} {unit}" for unit in range(part.shape[2])]
     assert isinstance(y, torch.Tensor)
-    logits = nn.functional.linear(y, model.readout.weight, model.readout.bias)
+    logits = model.scores(y)
     return (
         torch.cat(parts, 2).transpose(0, 1).float().cpu().numpy(),
         names,

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unrolled.engine.randomness import uniform
+
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -121,21 +123,76 @@ class AdaptiveSoftmax(nn.AdaptiveLogSoftmaxWithLoss):
         classes: Symbols C.
         cutoffs: Where the clusters begin, rising (default: C / 20 and C / 4).
         shrink: Each cluster reads so many times fewer numbers than the one before.
+        common: So many of the last symbols, as that of all unknown words, count as the most frequent.
+
+    Raises:
+        ValueError: If `width` is too small to shrink, or cutoffs do not rise or leave no symbol to the last.
     """
 
     def __init__(
-        self, width: int, classes: int, cutoffs: Sequence[int] = (), shrink: float = 4.0
+        self,
+        width: int,
+        classes: int,
+        cutoffs: Sequence[int] = (),
+        shrink: float = 4.0,
+        common: int = 0,
     ) -> None:
         cutoffs = cutoffs or sorted({max(1, classes // 20), max(2, classes // 4)})
-        super().__init__(width, classes, list(cutoffs), div_value=shrink)
+        if width < shrink ** len(cutoffs):
+            raise ValueError(
+                f"a width of {width} cannot be made {shrink:g} times smaller {len(cutoffs)} times; "
+                "take a wider net or fewer cutoffs"
+            )
+        if [*cutoffs] != sorted({*cutoffs}) or cutoffs[-1] >= classes:
+            raise ValueError(f"cutoffs must rise below {classes}, not {tuple(cutoffs)}")
+        super().__init__(width, classes, [*cutoffs], div_value=shrink)
+        self.common = common
 
     def loss_of(self, h: Tensor, y: Tensor) -> Tensor:
         """Compute -ln p_y, in nats: (..., H) and (...) -> (...)."""
-        return -self(h.reshape(-1, h.shape[-1]), y.reshape(-1)).output.view(y.shape)
+        rank = (y + self.common) % self.n_classes
+        return -self(h.reshape(-1, h.shape[-1]), rank.reshape(-1)).output.view(y.shape)
 
     def scores(self, h: Tensor) -> Tensor:
         """Give ln p of all symbols: (..., H) -> (..., C)."""
-        return self.log_prob(h.reshape(-1, h.shape[-1])).view(*h.shape[:-1], self.n_classes)
+        ranked = self.log_prob(h.reshape(-1, h.shape[-1])).roll(-self.common, 1)
+        return ranked.view(*h.shape[:-1], self.n_classes)
+
+
+class SampledSoftmax(nn.Linear):
+    """Cross-entropy over a large vocabulary, estimated from some symbols that are drawn.
+
+    -ln p_y = -s_y + ln(e^s_y + sum over j != y of e^s_j), whose sum is estimated from S draws k of a
+    distribution Q as the sum over k != y of e^s_k / (S Q_k), right on average (importance sampling: Bengio &
+    Senecal 2008, section III). Q_k is proportional to ln((k + 2) / (k + 1)), as frequencies of words are
+    after Zipf; so symbols must be numbered by falling frequency. All predictions of an update share the
+    draws. Called as a layer it gives all scores.
+
+    Args:
+        width: Numbers H that scores are made of.
+        classes: Symbols C.
+        samples: Draws S.
+        common: So many of the last symbols, as that of all unknown words, count as the most frequent.
+    """
+
+    stream = 1 << 20
+    """Names the stream of random numbers."""
+
+    def __init__(self, width: int, classes: int, samples: int = 1024, common: int = 0) -> None:
+        super().__init__(width, classes)
+        self.samples, self.common = samples, common
+
+    def loss_of(self, h: Tensor, y: Tensor) -> Tensor:
+        """Estimate -ln p_y, in nats: (..., H) and (...) -> (...)."""
+        classes = self.out_features
+        even = uniform((1, 1, self.samples), self.stream, h, shared=True).flatten().double()
+        rank = (even * math.log(classes + 1)).exp().long().clamp(1, classes) - 1
+        k = (rank - self.common) % classes
+        q = (1 / (rank.double() + 1)).log1p() / math.log(classes + 1)
+        own = (h * self.weight[y]).sum(-1, keepdim=True) + self.bias[y, None]
+        others = functional.linear(h, self.weight[k], self.bias[k] - (self.samples * q).log().to(h))
+        others = others.masked_fill(k == y[..., None], -torch.inf)
+        return torch.cat([own, others], -1).logsumexp(-1) - own[..., 0]
 
 
 def gaussian_nll(mean: Tensor, log_deviation: Tensor, y: Tensor) -> Tensor:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from unrolled.data import Vocabulary
 from unrolled.engine import Cell, Chain, Declined
 from unrolled.errors import InputError
+from unrolled.layers.losses import AdaptiveSoftmax, SampledSoftmax
 from unrolled.settings import Settings
 from unrolled.tasks.decoding import Drawing, Sampler
 from unrolled.tasks.labelled_texts import Labelled
-from unrolled.tasks.language import LanguageModel, units
+from unrolled.tasks.language import LanguageModel, Readout, units
 from unrolled.tasks.language_texts import Running, Texts
 from unrolled.tasks.pen import Pen, Unknown
 from unrolled.tasks.task import Artefacts, Carry, Criterion, Split, Task, seeded
@@ -52,8 +53,9 @@ class Generate(Task):
 
         Raises:
             InputError: If the text is missing, unreadable or shorter than one window; or texts with labels
-                are, or are too few to split.
+                are, or are too few to split; or the softmax is not for such symbols.
         """
+        _check_softmax(settings)
         return cls(settings, _kind(settings).prepare(settings))
 
     @classmethod
@@ -79,7 +81,22 @@ class Generate(Task):
                 self.settings.model,
                 len(texts.labels),
                 begins=own.condition == "state",
+                readout=self._readout,
             )
+
+    def _readout(self, width: int, size: int) -> Readout:
+        """Build what scores the symbols."""
+        own = self.settings.generator
+        # Symbols of unknown words and of ends come last, and often.
+        common = self.texts.size - len(self.vocabulary) + (self.vocabulary.unknown is not None)
+        if own.softmax == "sampled":
+            return SampledSoftmax(width, size, own.samples, common)
+        if own.softmax == "full":
+            return nn.Linear(width, size)
+        try:
+            return AdaptiveSoftmax(width, size, own.cutoffs, common=common)
+        except ValueError as error:
+            raise InputError(f"--softmax adaptive: {error}") from None
 
     @property
     def data_digest(self) -> str:
@@ -113,6 +130,9 @@ class Generate(Task):
             raise Declined("windows overlap")
         if model.net.additions:
             raise Declined(model.net.additions)
+        softmax = self.settings.generator.softmax
+        if softmax != "full" or not isinstance(model.readout, nn.Linear):
+            raise Declined(f"the softmax is {softmax}")
         table = model.symbols.table
         cells: list[Cell] = [*model.net.cells]  # pyright: ignore[reportAssignmentType]
         return Chain(
@@ -255,6 +275,18 @@ class Generate(Task):
 
 def _kind(settings: Settings) -> type[Running] | type[Labelled]:
     return Running if settings.generator.condition is None else Labelled
+
+
+def _check_softmax(settings: Settings) -> None:
+    softmax = settings.generator.softmax
+    if softmax == "full":
+        return
+    if settings.data.symbols != "word":
+        raise InputError(
+            f"--softmax {softmax} is for --symbols word, which are numbered by falling frequency"
+        )
+    if settings.training.label_smoothing:
+        raise InputError(f"--label-smoothing goes with --softmax full, not with {softmax}")
 
 
 def _check_length(length: int) -> None:

@@ -230,6 +230,8 @@ class Labelled(Texts):
 
     def loss(self, model: nn.Module, batch: TextBatch, carry: Carry) -> tuple[Tensor, Carry]:
         """Cross-entropy of the next symbols in nats, mean over all of them. Nothing is carried on."""
+        if self.settings.generator.softmax != "full":
+            return self._told(model, batch, score=False)[0].mean(), {}
         logits, targets = self._scored(model, batch)
         smoothing = self.settings.training.label_smoothing
         nats = functional.cross_entropy(
@@ -238,13 +240,18 @@ class Labelled(Texts):
         return nats, {}
 
     def _scored(self, model: nn.Module, batch: TextBatch) -> tuple[Tensor, Tensor]:
+        logits, targets = self._told(model, batch, score=True)
+        return logits.flatten(0, 1), targets.flatten()
+
+    def _told(self, model: nn.Module, batch: TextBatch, *, score: bool) -> tuple[Tensor, Tensor]:
+        """Give logits, or else -ln p of what comes; and the targets."""
         device = next(model.parameters()).device
         inputs, targets, lengths, labels = (
             torch.from_numpy(array).to(device)
             for array in (batch.inputs, batch.targets, batch.lengths, batch.labels)
         )
-        logits, _ = model(inputs, None, lengths, labels if self.labels else None)
-        return logits.flatten(0, 1), targets.flatten()
+        told = labels if self.labels else None
+        return model(inputs, None, lengths, told, None if score else targets)[0], targets
 
     @torch.no_grad()
     def _nats(self, model: nn.Module, part: Texted) -> np.ndarray:

@@ -4,17 +4,22 @@ T steps, B rows of a batch, V symbols, H width of a state, L its layers.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from unrolled.cells.start import normal_start
+from unrolled.engine.cell import sample_of
 from unrolled.engine.randomness import dropout
 from unrolled.errors import InputError
 from unrolled.layers import Symbols
 from unrolled.layers.build import make_net
+from unrolled.layers.losses import AdaptiveSoftmax, SampledSoftmax
 from unrolled.settings import ModelSettings
 from unrolled.tasks.task import Carry
+
+Readout = nn.Linear | AdaptiveSoftmax
 
 
 class LanguageModel(nn.Module):
@@ -30,6 +35,7 @@ class LanguageModel(nn.Module):
         model: Cell, widths and dropout.
         labels: How many there are; 0 for texts without.
         begins: Whether a label's vectors are where the states begin, not added to inputs.
+        readout: Builds what scores the symbols, from its width and V.
 
     Raises:
         InputError: If weights are to be tied whose shapes differ, or the cell's states are no vectors, in
@@ -37,7 +43,13 @@ class LanguageModel(nn.Module):
     """
 
     def __init__(
-        self, size: int, model: ModelSettings, labels: int = 0, *, begins: bool = False
+        self,
+        size: int,
+        model: ModelSettings,
+        labels: int = 0,
+        *,
+        begins: bool = False,
+        readout: Callable[[int, int], Readout] = nn.Linear,
     ) -> None:
         super().__init__()
         if model.bidirectional:
@@ -46,9 +58,13 @@ class LanguageModel(nn.Module):
             )
         self.symbols = Symbols(size, model.embedding)
         self.net = make_net(model, self.symbols.width)
-        self.readout = nn.Linear(self.net.output_size, size)
+        self.readout = readout(self.net.output_size, size)
         if model.tied:
             table = self.symbols.table
+            if isinstance(self.readout, AdaptiveSoftmax):
+                raise InputError(
+                    "--tied goes with --softmax full or sampled: adaptive has no table"
+                )
             if table is None or table.weight.shape != self.readout.weight.shape:
                 raise InputError(
                     f"--tied needs an embedding as wide as the top layer: --embedding {self.net.output_size}"
@@ -76,16 +92,20 @@ class LanguageModel(nn.Module):
         states: Carry | None = None,
         lengths: Tensor | None = None,
         labels: Tensor | None = None,
+        targets: Tensor | None = None,
     ) -> tuple[Tensor, Carry]:
         """Score what follows: ids (T, B) -> logits (T, B, V), states name -> (L, B, H).
+
+        With targets the read-out, which has a loss of its own, gives -ln p of each in place of logits, (N,).
 
         Args:
             ids: The symbols.
             states: What the last call gave, to read on.
             lengths: Symbols of each row (B,).
             labels: The label of each row (B,), where there are labels.
+            targets: What follows the last n steps, (n, B); negative where nothing does.
         """
-        x = self.symbols(ids, self.readout.weight.dtype)
+        x = self.symbols(ids, sample_of(self).dtype)
         if isinstance(self.label, nn.Embedding):
             x = x + self.label(labels)
         elif self.label is not None and not states:
@@ -97,7 +117,15 @@ class LanguageModel(nn.Module):
         y, last = self.net(x, states, lengths=lengths)
         if self.training and self.net.dropout:
             y = dropout(y, self.net.dropout, self.net.num_layers)
-        return self.readout(y), last
+        if targets is None:
+            return self.scores(y), last
+        assert not isinstance(self.readout, nn.Linear) or isinstance(self.readout, SampledSoftmax)
+        there = targets >= 0
+        return self.readout.loss_of(y[len(y) - len(targets) :][there], targets[there]), last
+
+    def scores(self, y: Tensor) -> Tensor:
+        """Read out what the recurrent layers give: (..., H) -> logits (..., V)."""
+        return self.readout(y) if isinstance(self.readout, nn.Linear) else self.readout.scores(y)
 
 
 def _small(labels: int, width: int) -> nn.Embedding:

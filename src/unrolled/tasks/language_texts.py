@@ -26,6 +26,8 @@ STRETCH = 4096
 """Symbols that one row reads, from a zero state, when a text is scored."""
 SHORT_STRETCH = 512
 """The same while training: more rows side by side are faster, and lose a little of the context."""
+AT_ONCE = 1 << 24
+"""Scores computed at once, which bounds the memory of a large vocabulary."""
 Figures = dict[str, dict[str, float]]
 """Name of a baseline -> its figures."""
 
@@ -192,18 +194,24 @@ class Running(Texts):
         inputs = torch.from_numpy(batch.inputs).to(device)
         targets = torch.from_numpy(batch.targets).to(device)
         states: Carry = {} if batch.fresh else carry
+        full = self.settings.generator.softmax == "full"
+        first = max(0, batch.carried - (len(inputs) - len(targets)))
         pieces, passed = [], []
-        for piece in inputs.tensor_split([batch.carried]):
+        for piece, following in zip(
+            inputs.tensor_split([batch.carried]), targets.tensor_split([first]), strict=True
+        ):
             if len(piece):
-                logits, states = model(piece, states)
-                pieces.append(logits)
+                told, states = model(piece, states, targets=None if full else following)
+                pieces.append(told)
             passed.append(states)
-        logits = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
-        told = logits[-len(targets) :]
-        smoothing = self.settings.training.label_smoothing
-        nats = functional.cross_entropy(
-            told.flatten(0, 1), targets.flatten(), label_smoothing=smoothing
-        )
+        told = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        if full:
+            smoothing = self.settings.training.label_smoothing
+            nats = functional.cross_entropy(
+                told[-len(targets) :].flatten(0, 1), targets.flatten(), label_smoothing=smoothing
+            )
+        else:
+            nats = told.mean()
         kept = {name: state.detach() for name, state in passed[0].items()}
         return nats * self.symbols_in_loss, kept
 
@@ -242,8 +250,9 @@ class Running(Texts):
         stretch = -(-(len(ids) - 1) // rows)
         starts = np.arange(rows) * stretch
         total, states = 0.0, None
-        for t in range(0, stretch, 256):
-            places = starts + np.arange(t, min(t + 256, stretch))[:, None]
+        steps = max(1, min(256, AT_ONCE // (rows * self.size)))
+        for t in range(0, stretch, steps):
+            places = starts + np.arange(t, min(t + steps, stretch))[:, None]
             real = places < len(ids) - 1
             places = np.where(real, places, 0)
             inputs, targets = (
