@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.random import Generator
@@ -326,6 +326,32 @@ class Labels:
     def name(self, told: np.ndarray) -> list[str]:
         """Give tags by name: numbers (T,)."""
         return [self.names[tag] for tag in told]
+
+
+class Told(Protocol):
+    """What is told of each step."""
+
+    def targets(self, rows: Sequence[Any]) -> np.ndarray:
+        """Put what is to be told side by side (T, B, ...)."""
+        ...
+
+
+def side_by_side(
+    sequences: Sequence[Tagged],
+    inputs: Words | Vectors,
+    outputs: Told,
+    random: Sequence[Generator] = (),
+) -> TagBatch:
+    """Put sequences side by side; each draws word dropout from its own of `random`.
+
+    Raises:
+        InputError: If there is an unknown tag.
+    """
+    return TagBatch(
+        inputs.inputs([one.steps for one in sequences], random),
+        outputs.targets([one.tags for one in sequences]),
+        np.array([len(one) for one in sequences], np.int64),
+    )
 
 
 CODES: dict[str, Any] = {kind.kind: kind for kind in (Words, Vectors, Labels, Numbers)}

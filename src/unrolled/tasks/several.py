@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from unrolled.data.conll import NAMED
 from unrolled.data.several import Heads, head_names
 from unrolled.data.splits import SPLITS, Split
-from unrolled.data.tagged import TagBatch, Tagged, Words
+from unrolled.data.tagged import TagBatch, Tagged, Words, side_by_side
 from unrolled.data.tagged_files import PYTHON, read_tagged_several
 from unrolled.errors import InputError
 from unrolled.settings import Settings
@@ -34,6 +34,7 @@ from unrolled.tasks.tag_sources import (
     split_sequences,
     texts,
 )
+from unrolled.tasks.taggers import tensors
 from unrolled.tasks.task import Artefacts, Carry, Criterion, Task, in_split, seeded
 
 SHOWN_WORDS = 12
@@ -139,11 +140,7 @@ class Several(Task):
         self, sequences: Sequence[Tagged], random: Sequence[np.random.Generator] = ()
     ) -> TagBatch:
         """Put sequences side by side."""
-        return TagBatch(
-            self.words.inputs([one.steps for one in sequences], random),
-            self.heads.targets([one.tags for one in sequences]),
-            np.array([len(one) for one in sequences], np.int64),
-        )
+        return side_by_side(sequences, self.words, self.heads, random)
 
     def _part(self, split: Split) -> list[Tagged]:
         return in_split(self._splits, split)
@@ -186,7 +183,7 @@ class Several(Task):
 
     def loss(self, model: nn.Module, batch: TagBatch, carry: Carry) -> tuple[Tensor, Carry]:
         """Sum of the tasks' losses in nats a step, each times its weight. Nothing is carried on."""
-        return model(*_tensors(model, batch)), {}
+        return model(*tensors(model, batch)), {}
 
     @torch.no_grad()
     def _judge(self, model: nn.Module, batches: Sequence[TagBatch]) -> list[list[Judged]]:
@@ -194,7 +191,7 @@ class Several(Task):
         assert isinstance(model, SeveralTaggers)
         found: list[list[Judged]] = [[] for _ in self.heads.names]
         for batch in batches:
-            inputs, lengths, tags = _tensors(model, batch)
+            inputs, lengths, tags = tensors(model, batch)
             states = model.states(inputs, lengths)
             nats = model.losses(states, lengths, tags).tolist()
             told = model.tell(states, lengths).cpu().numpy()
@@ -344,10 +341,3 @@ class Several(Task):
 
 def _of_head(batch: TagBatch, n: int) -> TagBatch:
     return TagBatch(batch.inputs, batch.tags[..., n], batch.lengths)
-
-
-def _tensors(model: nn.Module, batch: TagBatch) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
-    device = next(model.parameters()).device
-    inputs = tuple(torch.from_numpy(part).to(device) for part in batch.inputs)
-    lengths, tags = (torch.from_numpy(part).to(device) for part in (batch.lengths, batch.tags))
-    return inputs, lengths, tags

@@ -20,7 +20,7 @@ from unrolled.tasks import tag_figures
 from unrolled.tasks.tag_copying import COPYING, Copying
 from unrolled.tasks.tag_figures import Judged
 from unrolled.tasks.tag_sources import ROWS_AT_ONCE, Read, Source
-from unrolled.tasks.taggers import Tagger
+from unrolled.tasks.taggers import Tagger, tensors
 from unrolled.tasks.task import Artefacts, Carry, Criterion, Task, seeded
 
 SHOWN, SHOWN_STEPS = 3, 40
@@ -100,13 +100,13 @@ class Tag(Task):
 
     def loss(self, model: nn.Module, batch: TagBatch, carry: Carry) -> tuple[Tensor, Carry]:
         """Nats a step, or the squared error of scaled numbers, mean over all steps. Nothing is carried on."""
-        inputs, lengths, tags = _tensors(model, batch)
+        inputs, lengths, tags = tensors(model, batch)
         return model(inputs, lengths, tags, batch.forced), {}
 
     @torch.no_grad()
     def _judge(self, model: nn.Module, batch: TagBatch) -> Judged:
         assert isinstance(model, Tagger)
-        loss, told = model.judge(*_tensors(model, batch))
+        loss, told = model.judge(*tensors(model, batch))
         return Judged(
             batch.tags, told.cpu().numpy(), batch.lengths, loss.item() * int(batch.lengths.sum())
         )
@@ -231,10 +231,3 @@ class Tag(Task):
                 else:
                     key = "numbers" if isinstance(source.outputs, Numbers) else "tags"
                     yield {"file": name, key: given}
-
-
-def _tensors(model: nn.Module, batch: TagBatch) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
-    device = next(model.parameters()).device
-    inputs = tuple(torch.from_numpy(part).to(device) for part in batch.inputs)
-    lengths, tags = (torch.from_numpy(part).to(device) for part in (batch.lengths, batch.tags))
-    return inputs, lengths, tags

@@ -14,7 +14,16 @@ import numpy as np
 
 from unrolled.data.splits import SPLITS, Split, in_batch
 from unrolled.data.stepwise import is_stepwise, read_stepwise
-from unrolled.data.tagged import CODES, Labels, Numbers, TagBatch, Tagged, Vectors, Words
+from unrolled.data.tagged import (
+    CODES,
+    Labels,
+    Numbers,
+    TagBatch,
+    Tagged,
+    Vectors,
+    Words,
+    side_by_side,
+)
 from unrolled.data.tagged_files import part_of, read_tagged
 from unrolled.errors import InputError
 from unrolled.settings import Settings
@@ -178,11 +187,7 @@ class Read(Source):
         self, sequences: Sequence[Tagged], random: Sequence[np.random.Generator] = ()
     ) -> TagBatch:
         """Put sequences side by side."""
-        return TagBatch(
-            self.inputs.inputs([one.steps for one in sequences], random),
-            self.outputs.targets([one.tags for one in sequences]),
-            np.array([len(one) for one in sequences], np.int64),
-        )
+        return side_by_side(sequences, self.inputs, self.outputs, random)
 
     def _part(self, split: Split) -> list[Tagged]:
         return in_split(self._splits, split)

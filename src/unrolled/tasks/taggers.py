@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from unrolled.cells import LSTM
 from unrolled.cells.start import normal_start
-from unrolled.data.tagged import Labels, Numbers, Vectors, Words
+from unrolled.data.tagged import Labels, Numbers, TagBatch, Vectors, Words
 from unrolled.engine.randomness import dropout
 from unrolled.errors import InputError
 from unrolled.layers import Convolution1d, Mixed, Recurrent, Symbols
@@ -206,3 +206,11 @@ def _filters(width: int, settings: Settings) -> Mixed:
         if model.dropout and layer < model.layers - 1:
             members.append(nn.Dropout(model.dropout))
     return Mixed(*members)
+
+
+def tensors(model: nn.Module, batch: TagBatch) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+    """Put a batch where a model's weights are: inputs, lengths (B,), and what is to be told."""
+    device = next(model.parameters()).device
+    inputs = tuple(torch.from_numpy(part).to(device) for part in batch.inputs)
+    lengths, tags = (torch.from_numpy(part).to(device) for part in (batch.lengths, batch.tags))
+    return inputs, lengths, tags
