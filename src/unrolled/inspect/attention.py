@@ -11,6 +11,7 @@ from unrolled.checkpoint.load import Trained
 from unrolled.data.pairs import read_pairs
 from unrolled.data.table import read_lines
 from unrolled.errors import InputError
+from unrolled.inspect.model_data import lacking
 from unrolled.tasks.caption import Caption
 from unrolled.tasks.drawing import alignments, maps
 from unrolled.tasks.pictures import list_pictures
@@ -65,9 +66,8 @@ def attention(trained: Trained, source: str, count: int = 10) -> list[Looked]:
         if not paths:
             raise InputError(f"{source} is neither a picture nor a folder of pictures")
         return [_of_picture(one) for one in task.looks(model, task.named(paths)[0])]
-    raise InputError(
-        f"{trained.directory} writes nothing about what it reads; attention is of translate and caption"
-    )
+    why = "writes nothing about what it reads; attention is of translate and caption"
+    raise lacking(trained, why)
 
 
 def _of_picture(one: tuple[np.ndarray, list[str], np.ndarray]) -> Looked:

@@ -3,8 +3,12 @@
 from unrolled.checkpoint.load import Trained
 from unrolled.data.builtin import BUILTINS
 from unrolled.errors import InputError
+from unrolled.inspect.cells import cells_of
 from unrolled.settings import Settings
+from unrolled.tasks.caption import Caption
 from unrolled.tasks.task import Task, task_class
+from unrolled.tasks.text_models import TextCNN
+from unrolled.tasks.translate import Translate
 
 
 def with_data(trained: Trained, source: str, **flags: object) -> Task:
@@ -34,6 +38,28 @@ def with_data(trained: Trained, source: str, **flags: object) -> Task:
             f"give the data of its training, {known}"
         )
     return task
+
+
+def lacking(trained: Trained, why: str) -> InputError:
+    """Say that a model has not what it was asked for, and what can be inspected in its place.
+
+    Args:
+        trained: The model.
+        why: What goes on the sentence that its directory begins.
+    """
+    has = ["graph"]
+    if not trained.task.closed_form:
+        has.append("check")
+    if cells_of(trained.model):
+        has += ["gradients", "activations"]
+    if isinstance(trained.task, Translate | Caption):
+        has.append("attention")
+    if isinstance(trained.model, TextCNN):
+        has.append("ngrams")
+    told = ", ".join(has)
+    return InputError(
+        f"{trained.directory} {why}; of this {trained.task.name} model look at {told}"
+    )
 
 
 def _symbols(task: Task) -> object:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from unrolled.checkpoint import files
 from unrolled.checkpoint.load import Trained
-from unrolled.errors import InputError
+from unrolled.inspect.model_data import lacking
 from unrolled.tasks.classify import Classify
 from unrolled.tasks.examples import tensors
 from unrolled.tasks.text_examples import Texts
@@ -172,7 +172,7 @@ def texts_of(trained: Trained, source: str) -> list[str]:
 def _examples(trained: Trained) -> Texts:
     examples = getattr(trained.task, "kind", None)
     if not isinstance(trained.model, TextCNN) or not isinstance(examples, Texts):
-        raise InputError(f"{trained.directory} is no text CNN; n-grams are of classify --model cnn")
+        raise lacking(trained, "is no text CNN; n-grams are of classify --model cnn")
     return examples
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.checkpoint.load import Trained
-from unrolled.errors import InputError
+from unrolled.inspect.model_data import lacking
 from unrolled.tasks import pictures as reading
 from unrolled.tasks.autoencoder import Autoencoder
 from unrolled.tasks.few_labels import CodeClassifier
@@ -49,10 +49,8 @@ def picture_net(trained: Trained, data: str, count: int) -> tuple[nn.Module, Ten
     else:
         examples = getattr(task, "kind", None)
         if not isinstance(examples, Pictures):
-            raise InputError(
-                f"{trained.directory} holds a {task.name} model that looks at no pictures in layers; "
-                "filters are of classify, reconstruct and few-labels"
-            )
+            why = "looks at no pictures in layers; filters are of classify, reconstruct and few-labels"
+            raise lacking(trained, why)
         parts = OrderedDict(standard=Standard(examples.mean, examples.deviation), model=model)
         rows = examples.read([data]).items[:count] / 255
     return nn.Sequential(parts), torch.from_numpy(rows).to(like.device, like.dtype)
