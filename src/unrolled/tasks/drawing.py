@@ -1,6 +1,7 @@
 """Pictures and codes drawn as PNG."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,9 @@ def make_figure(size: tuple[float, float]) -> "Figure":
 
 
 def encode(figure: "Figure") -> bytes:
-    """Give a figure as the content of a file."""
+    """Give a figure as the content of a file; what the font lacks is drawn as a box."""
     image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=100)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        figure.savefig(image, format="png", dpi=100)
     return image.getvalue()
