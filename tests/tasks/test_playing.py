@@ -10,7 +10,7 @@ import torch
 from command_line import cli  # noqa: F401 - a fixture
 from plain_loop import learn
 
-from unrolled.data.music import LOWEST
+from unrolled.data.midi import LOWEST, midi_bytes, read_midi
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks.decoding import Drawing
@@ -95,7 +95,8 @@ def test_at_the_command_line(tunes, tmp_path, cli):  # noqa: F811
     assert len(json.loads(tune.read_text())["sample"][0]) == 4
     more = cli("sample", out, "--prompt", tune, "--length", "2")
     assert len(more.out.splitlines()) == 7  # and an empty line
-    assert "music is written to .json or .png" in cli("sample", out, "--out", "a.mid").sentence
+    told = cli("sample", out, "--out", "a.wav").sentence
+    assert "music is written to .json, .mid or .png" in told
     assert "--stop" in cli("sample", out, "--stop", "x").sentence
     assert "--length" in cli("sample", out, "--length", "-1").sentence
     assert "nowhere.json" in cli("sample", out, "--prompt", "nowhere.json").sentence
@@ -120,3 +121,30 @@ def test_openings_of_chorales_are_chords():
     with torch.no_grad():
         first = notes(task.sample(task.build().eval(), length=0))
     assert 3 <= len(first[0]) <= 4
+
+
+def test_midi_is_read_and_written(tmp_path, cli):  # noqa: F811
+    pytest.importorskip("mido")
+    for n in range(8):
+        roll = np.zeros((16, 88))
+        roll[np.arange(16), 30 + (np.arange(16) + n) % 8] = 1
+        (tmp_path / f"{n}.mid").write_bytes(midi_bytes(roll, 2))
+    flags = [
+        "--quarter",
+        "2",
+        "--steps",
+        "3",
+        "--hidden",
+        "8",
+        "--split",
+        "0.5,0.25,0.25",
+        "--quiet",
+    ]
+    cli("train", "forecast", tmp_path, *flags, "--out", tmp_path / "m")
+    cli("sample", tmp_path / "m", "--length", "5", "--out", tmp_path / "new.mid")
+    assert 1 <= len(read_midi(tmp_path / "new.mid", 2)) <= 6
+    begun = ("--prompt", tmp_path / "0.mid", "--length", "0")
+    cli("sample", tmp_path / "m", *begun, "--out", tmp_path / "same.midi")
+    np.testing.assert_array_equal(*(read_midi(tmp_path / f, 2) for f in ("0.mid", "same.midi")))
+    found = json.loads(cli("predict", tmp_path / "m", tmp_path / "0.mid", "--json").out)
+    assert found["predictions"][0]["file"] == "0.mid"

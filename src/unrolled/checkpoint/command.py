@@ -62,7 +62,7 @@ def _sample(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write music to a file: its notes as .json, or drawn as .png."),
+        typer.Option(help="Write music to a file: its notes as .json or .mid, or drawn as .png."),
     ] = None,
     cell: OwnCell = None,
     json: console.Json = False,

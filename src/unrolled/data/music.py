@@ -1,22 +1,26 @@
-"""Music of several notes at once: lists of MIDI notes in JSON, as the JSB chorales have them."""
+"""Music of several notes at once: MIDI files, or lists of notes in JSON, as the JSB chorales have them."""
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 
+from unrolled.data.midi import KEYS, LOWEST, midi_files, read_midi
 from unrolled.data.read import Piece, find_pieces
 from unrolled.data.sequences import Asked, Sequences, Source
-from unrolled.data.splits import Split, drawn
+from unrolled.data.splits import SPLITS, Split, drawn
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 
-LOWEST, KEYS = 21, 88
-"""The lowest key of a piano, A0, as a MIDI note; and the number of keys."""
 PARTS: dict[Split, str] = {"training": "train", "validation": "valid", "test": "test"}
-"""What the file calls the splits: it has its own."""
+"""What a file of JSON, which has its own splits, calls them, and folders of MIDI files that have."""
+SIXTEENTHS = 4
+"""Steps of a quarter note that MIDI files are cut into, where nobody says how many."""
+
+_log = logging.getLogger(__name__)
 
 
 def read_music(piece: Piece) -> dict[str, list[np.ndarray]]:
@@ -63,9 +67,10 @@ class Music(Source):
     """Pieces of music: at each step which of 88 keys sound at the next.
 
     Args:
-        settings: ``training`` counts; the file has its own splits.
+        settings: ``training``, and of MIDI files ``data.split`` and ``forecast.quarter`` count.
         pieces: Split -> rolls (T, 88); ``None`` if restored.
         openings: The MIDI notes with which pieces of the training split begin.
+        quarter: Steps of a quarter note.
     """
 
     kind = "music"
@@ -78,30 +83,52 @@ class Music(Source):
         settings: Settings,
         pieces: Mapping[Split, list[np.ndarray]] | None = None,
         openings: Sequence[Sequence[int]] = (),
+        quarter: int = 1,
     ) -> None:
         self.settings, self.pieces, self.openings = settings, pieces or {}, openings
+        self.quarter = settings.forecast.quarter or quarter
 
     @classmethod
     def prepare(cls, settings: Settings) -> Self:
-        """Read the file; pieces of fewer than two steps are passed over."""
-        piece = _one(settings.data.source, settings.data.encoding)
-        parts = read_music(piece)
+        """Read the music; pieces of fewer than two steps are passed over.
+
+        MIDI files are shuffled by the seed and split, unless they lie in folders train, valid and test.
+        """
+        sources = settings.data.source
+        midi = bool(midi_files(sources))
+        own = cls(settings, quarter=SIXTEENTHS if midi else 1)
+        parts = own._read(sources)
+        if midi and parts.keys() != set(PARTS.values()):
+            return cls(settings, *_shared_out(parts, settings), own.quarter)
         pieces: dict[Split, list[np.ndarray]] = {}
         for split, name in PARTS.items():
-            pieces[split] = [roll for roll in parts.get(name, []) if len(roll) > 1]
+            pieces[split] = parts.get(name, [])
             if not pieces[split]:
-                raise InputError(f"{piece.name} has no pieces of two steps or more in {name!r}")
-        first = {tuple((np.flatnonzero(r[0]) + LOWEST).tolist()) for r in pieces["training"]}
-        return cls(settings, pieces, [[*notes] for notes in sorted(first)])
+                raise InputError(
+                    f"{', '.join(sources)} has no pieces of two steps or more in {name!r}"
+                )
+        return cls(settings, pieces, _openings(pieces["training"]), own.quarter)
+
+    def _read(self, sources: Sequence[str]) -> dict[str, list[np.ndarray]]:
+        """Read pieces of two steps or more: part of the file, or folder of MIDI files -> rolls (T, 88)."""
+        files = midi_files(sources)
+        if not files:
+            found = read_music(_one(sources, self.settings.data.encoding))
+        else:
+            found: dict[str, list[np.ndarray]] = {}
+            for path in files:
+                rolls = found.setdefault(path.parent.name, [])
+                rolls.append(read_midi(path, self.quarter))
+        return {name: [roll for roll in rolls if len(roll) > 1] for name, rolls in found.items()}
 
     @classmethod
     def restore(cls, settings: Settings, table: Mapping[str, Any]) -> Self:
-        """Rebuild from the openings."""
-        return cls(settings, openings=table.get("openings", ()))
+        """Rebuild from the openings and the steps of a quarter note."""
+        return cls(settings, openings=table.get("openings", ()), quarter=table.get("quarter", 1))
 
     def to_json(self) -> dict[str, Any]:
-        """Give the openings."""
-        return {"openings": self.openings}
+        """Give the openings and the steps of a quarter note."""
+        return {"openings": self.openings, "quarter": self.quarter}
 
     @property
     def epoch(self) -> int:
@@ -128,17 +155,19 @@ class Music(Source):
         yield _side_by_side(self.pieces[split])
 
     def other(self, sources: Sequence[str]) -> Iterator[Sequences]:
-        """All pieces of a file."""
-        parts = read_music(_one(sources, self.settings.data.encoding)).values()
-        rolls = [roll for part in parts for roll in part if len(roll) > 1]
+        """All pieces of a file, or of MIDI files."""
+        rolls = [roll for part in self._read(sources).values() for roll in part]
         if not rolls:
             raise InputError(f"{', '.join(sources)} has no pieces of two steps or more")
         yield _side_by_side(rolls)
 
     def asked(self, name: str) -> Asked:
         """Read a file of one piece."""
-        parts = read_music(_one([name], self.settings.data.encoding))
-        rolls = [roll for part in parts.values() for roll in part]
+        if midi := midi_files([name]):
+            rolls = [read_midi(path, self.quarter) for path in midi]
+        else:
+            parts = read_music(_one([name], self.settings.data.encoding))
+            rolls = [roll for part in parts.values() for roll in part]
         if len(rolls) != 1 or not len(rolls[0]):
             raise InputError(
                 f"{name} holds {len(rolls)} pieces; give a file of one, to be continued"
@@ -174,6 +203,33 @@ class Music(Source):
             "frequency": np.broadcast_to(fitted["frequency"], batch.y.shape),
             "previous": np.where(batch.x > 0, on, off),
         }
+
+
+def _shared_out(
+    parts: Mapping[str, list[np.ndarray]], settings: Settings
+) -> tuple[dict[Split, list[np.ndarray]], list[list[int]]]:
+    """Shuffle different pieces by the seed and split them; give them and the openings."""
+    rolls = [roll for part in parts.values() for roll in part]
+    different = [*{roll.tobytes(): roll for roll in rolls}.values()]
+    if len(different) < len(rolls):
+        _log.warning("%d pieces come again; each is kept once", len(rolls) - len(different))
+    order = np.random.default_rng([settings.training.seed]).permutation(len(different))
+    ends = np.rint(np.cumsum(settings.data.split)[:2] * len(different)).astype(int)
+    pieces: dict[Split, list[np.ndarray]] = {}
+    for split, share, rows in zip(SPLITS, settings.data.split, np.split(order, ends), strict=True):
+        if share and not len(rows):
+            raise InputError(
+                f"{len(different)} pieces are too few to split: none is left for {split}"
+            )
+        pieces[split] = [different[row] for row in rows]
+    return pieces, _openings(pieces["training"])
+
+
+def _openings(rolls: Sequence[np.ndarray]) -> list[list[int]]:
+    """Give the MIDI notes with which pieces begin, each once."""
+    return [
+        *map(list, sorted({tuple((np.flatnonzero(roll[0]) + LOWEST).tolist()) for roll in rolls}))
+    ]
 
 
 def _one(sources: Sequence[str], encoding: str) -> Piece:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unrolled.data.music import KEYS, LOWEST, Music, rolled
+from unrolled.data.midi import KEYS, LOWEST, SUFFIXES, midi_bytes
+from unrolled.data.music import Music, rolled
 from unrolled.data.sequences import Source
 from unrolled.errors import InputError
 from unrolled.settings import Settings
@@ -85,7 +86,7 @@ def compose(
         model: The model.
         prompt: As for :func:`sample`, and so are all others.
         kind: ``.json``, which can be read as music again: an object of one list of steps, each a list of MIDI
-            notes; or ``.png``, a piano roll.
+            notes; ``.mid``, a MIDI file; or ``.png``, a piano roll.
         length: Steps to draw.
         temperature: Log odds are divided by it.
         top_k: Play at most so many keys at once.
@@ -95,14 +96,16 @@ def compose(
         InputError: If the kind is another; else as :func:`sample`.
     """
     music = _music(task)
-    if kind.lower() not in (".json", ".png"):
-        raise InputError(f"--out {kind or 'without an ending'}: music is written to .json or .png")
+    if kind.lower() not in (".json", ".png", *SUFFIXES):
+        raise InputError(
+            f"--out {kind or 'without an ending'}: music is written to .json, .mid or .png"
+        )
     drawing = Drawing(temperature, top_k)
     roll = np.array([*_played(task, model, music, prompt, length, drawing, seed, 0)])
     if kind.lower() == ".json":
         steps = [(np.flatnonzero(step) + LOWEST).tolist() for step in roll]
         return (json.dumps({"sample": [steps]}) + "\n").encode()
-    return piano_roll(roll)
+    return midi_bytes(roll, music.quarter) if kind.lower() in SUFFIXES else piano_roll(roll)
 
 
 def piano_roll(roll: np.ndarray) -> bytes:
