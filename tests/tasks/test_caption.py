@@ -11,6 +11,7 @@ from plain_loop import learn
 from unrolled.checkpoint.load import load
 from unrolled.data import captions
 from unrolled.data.captions import neighbours, read_captioned
+from unrolled.data.splits import SPLITS
 from unrolled.errors import InputError
 from unrolled.inspect.attention import attention
 from unrolled.settings import PictureSettings, Settings
@@ -206,3 +207,46 @@ def test_on_the_command_line(cli, flickr, tmp_path):  # noqa: F811
     refused = cli("predict", out, str(flickr / "other.png"))
     assert refused.code == 2
     assert "9 x 10 colour, but the model was trained on 10 x 10 colour" in refused.sentence
+
+
+def lists(flickr, **names):
+    for part, some in names.items():
+        text = "".join(f"{n}.jpg\n" for n in some)
+        (flickr / f"Flickr_8k.{part}Images.txt").write_text(text, "utf-8")
+
+
+def test_the_splits_of_flickr8k(flickr, cli):  # noqa: F811
+    lists(flickr, train=[0, 1, 2, 5, 7], dev=[9, 3], test=[8, 4, 10])
+    task = prepare(str(flickr))
+    chosen = {split: {one[0].split()[1] for one in task.rows(split).references} for split in SPLITS}
+    assert [len(task.rows(split)) for split in SPLITS] == [5, 2, 3]
+    assert chosen == {
+        "training": {"red", "green", "blue"},
+        "validation": {"red"},
+        "test": {"blue", "green"},
+    }
+    own = prepare(str(flickr), test=(str(flickr),))
+    assert [len(own.rows(split)) for split in SPLITS] == [5, 2, 12]
+    out = flickr.parent / "m"
+    cli("train", "caption", flickr, "--steps", "2", "--hidden", "8", "--quiet", "--out", out)
+    assert "bleu" in load(out).metrics["test"]
+
+
+def test_lists_that_are_wrong(flickr):
+    lists(flickr, train=[0, 1, 2], test=[5])
+    with pytest.raises(InputError, match=r"has no Flickr_8k.devImages.txt"):
+        prepare(str(flickr))
+    lists(flickr, dev=[4, 1])
+    with pytest.raises(InputError, match=r"dev\w+.txt:2 names 1.jpg, which .*train\w+.txt:2 names"):
+        prepare(str(flickr))
+    lists(flickr, dev=[4, 99])
+    with pytest.raises(
+        InputError, match=r"dev\w+.txt:2 names 99.jpg, of which there is no picture"
+    ):
+        prepare(str(flickr))
+    assert len(prepare(str(flickr), unreadable="skip").rows("validation")) == 1
+    lists(flickr, dev=[])
+    with pytest.raises(
+        InputError, match="12 pictures are too few to split: none is left for valid"
+    ):
+        prepare(str(flickr))

@@ -24,6 +24,12 @@ NEIGHBOURS = {"neighbours": "digits", "neighbours-mnist": "mnist"}
 CANVASES: dict[Split, int] = {"training": 8000, "validation": 500, "test": 1000}
 CAPTION_FILES = ("Flickr8k.token.txt", "captions.txt")
 """Files of captions as Flickr8k has them: ``NAME#0<tab>caption``, or ``NAME,caption`` below a header."""
+LISTS: dict[Split, str] = {
+    "training": "Flickr_8k.trainImages.txt",
+    "validation": "Flickr_8k.devImages.txt",
+    "test": "Flickr_8k.testImages.txt",
+}
+"""Files that name the pictures of each split, one a line, as Flickr8k has them."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,11 @@ class Captioned:
     def __len__(self) -> int:
         """Count the pictures."""
         return len(self.captions)
+
+    def of(self, rows: np.ndarray) -> "Captioned":
+        """Give some of the pictures."""
+        captions, where = ([part[row] for row in rows] for part in (self.captions, self.where))
+        return Captioned(self.pixels[rows], captions, where)
 
 
 def read_captioned(sources: Sequence[str], settings: PictureSettings) -> Captioned:
@@ -66,6 +77,53 @@ def read_captioned(sources: Sequence[str], settings: PictureSettings) -> Caption
         )
     images = read_images(sources, size=settings.size, unreadable=settings.unreadable)
     return Captioned(images.pixels, [(_name(label),) for label in images.labels], images.where)
+
+
+def listed_rows(
+    found: Captioned, sources: Sequence[str], settings: PictureSettings
+) -> dict[Split, np.ndarray]:
+    """Give the rows of each split as `LISTS` name them; nothing if no folder has such lists.
+
+    Args:
+        found: What was read.
+        sources: From these.
+        settings: What to do where a picture that is named was not read.
+
+    Raises:
+        InputError: If a list is missing, or names a picture that was not read or is in another list.
+    """
+    folders = [Path(source) for source in sources if Path(source).is_dir()]
+    lists = {
+        split: [path for folder in folders for path in sorted(folder.rglob(name))]
+        for split, name in LISTS.items()
+    }
+    if not any(lists.values()):
+        return {}
+    at = {Path(name).name: row for row, name in enumerate(found.where)}
+    taken: dict[str, str] = {}
+    rows: dict[Split, np.ndarray] = {}
+    for split in SPLITS:
+        if not lists[split]:
+            raise InputError(
+                f"{', '.join(sources)} lists pictures of some splits, but has no {LISTS[split]}"
+            )
+        chosen: list[int] = []
+        for path in lists[split]:
+            text = Piece(str(path), path, "utf-8-sig").text()
+            for number, line in enumerate(text.splitlines(), 1):
+                name, where = line.strip(), f"{path}:{number}"
+                if name in taken:
+                    raise InputError(f"{where} names {name}, which {taken[name]} names too")
+                if name in at:
+                    taken[name] = where
+                    chosen.append(at[name])
+                elif name and settings.unreadable == "stop":
+                    raise InputError(
+                        f"{where} names {name}, of which there is no picture with a caption; remove the "
+                        "line, or give --unreadable skip"
+                    )
+        rows[split] = np.array(chosen, int)
+    return rows
 
 
 def neighbours(source: str, seed: int = 0) -> dict[Split, Captioned]:

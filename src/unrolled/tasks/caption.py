@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unrolled.data import Vocabulary
-from unrolled.data.captions import NEIGHBOURS, Captioned, neighbours, read_captioned
+from unrolled.data.captions import (
+    NEIGHBOURS,
+    Captioned,
+    listed_rows,
+    neighbours,
+    read_captioned,
+)
 from unrolled.data.images import read_pictures
 from unrolled.data.side import Side
 from unrolled.data.splits import SPLITS, Split
@@ -99,7 +105,8 @@ class VectorEncoder(nn.Module):
 class Caption(Writer):
     """Write a sentence about each picture.
 
-    Pictures are shuffled by the seed and then split; those of ``neighbours`` are composed for each split.
+    Pictures are shuffled by the seed and then split, unless lists beside them, as Flickr8k has them, name
+    those of each split; those of ``neighbours`` are composed for each split.
     `validation` and `test` name data of their own for these splits.
     """
 
@@ -319,7 +326,8 @@ def _split(settings: Settings) -> dict[Split, Captioned]:
     )
     order = np.random.default_rng([settings.training.seed]).permutation(len(whole))
     ends = np.rint(np.cumsum(fractions / fractions.sum())[:2] * len(whole)).astype(int)
-    parts = dict(zip(SPLITS, np.split(order, ends), strict=True))
+    parts: dict[Split, np.ndarray] = dict(zip(SPLITS, np.split(order, ends), strict=True))
+    parts |= listed_rows(whole, data.source, settings.pictures)
     found: dict[Split, Captioned] = {}
     for split, fraction in zip(SPLITS, fractions, strict=True):
         if given.get(split):
@@ -330,7 +338,5 @@ def _split(settings: Settings) -> dict[Split, Captioned]:
             raise InputError(
                 f"{len(whole)} pictures are too few to split: none is left for {split}"
             )
-        found[split] = Captioned(
-            whole.pixels[rows], [whole.captions[i] for i in rows], [whole.where[i] for i in rows]
-        )
+        found[split] = whole.of(rows)
     return found
