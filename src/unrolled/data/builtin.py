@@ -103,6 +103,18 @@ BUILTINS = {
         licence="made as it is read",
         page="http://www.scholarpedia.org/article/Mackey-Glass_equation",
     ),
+    "diabetes": Builtin(
+        what="442 patients, ten measures each, and how far diabetes went in a year, from scikit-learn",
+        task="forecast",
+        licence="free for any use (scikit-learn: BSD-3-Clause)",
+        page="https://www4.stat.ncsu.edu/~boos/var.select/diabetes.html",
+    ),
+    "friedman": Builtin(
+        what="Rows of ten numbers, five of which make a curved function of them, with noise",
+        task="forecast",
+        licence="made as it is read",
+        page="https://doi.org/10.1214/aos/1176347963",
+    ),
     "moving-digits": Builtin(
         what="Films of two digits of scikit-learn's that move and bounce",
         task="forecast",

@@ -6,6 +6,7 @@ T steps, B rows, I inputs, O outputs.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -65,6 +66,10 @@ class Source(ABC):
     """Whether y holds zeros and ones, of which probabilities are forecast."""
     examples: ClassVar[tuple[str, str]]
     """What one might predict from, and evaluate on."""
+    asked_for: ClassVar[str] = "file"
+    """What one input of :meth:`all_asked` is."""
+    counted: ClassVar[str] = "steps"
+    """What forecasts are judged at."""
     inputs: int
     outputs: int
     grid: tuple[int, ...] = ()
@@ -131,6 +136,15 @@ class Source(ABC):
         Raises:
             InputError: If it cannot be read.
         """
+
+    def all_asked(self, inputs: Sequence[str]) -> Iterator[tuple[str, Asked]]:
+        """Read all sequences of which a forecast is wanted, one a file, and say what each is called.
+
+        Raises:
+            InputError: If one cannot be read.
+        """
+        for name in inputs:
+            yield Path(name).name, self.asked(name)
 
     @abstractmethod
     def told(self, y: np.ndarray) -> Any:  # noqa: ANN401 - any JSON value

@@ -15,7 +15,7 @@ from unrolled.data.read import Piece, find_pieces
 from unrolled.data.signals import filled
 from unrolled.data.times import Clock, moment, read_times
 from unrolled.errors import InputError
-from unrolled.settings import Settings
+from unrolled.settings import DataSettings, Settings
 
 NOTHING = ("", "na", "nan", "null", "none", "?")
 """What stands for a value that is missing, in lower case."""
@@ -67,14 +67,10 @@ def read_series(
         InputError: If there are several files, a column is not there, a row or cell is bad, or the time
             goes on unevenly; the sentence says where.
     """
-    cells = _read_cells(sources, settings.data.encoding)
+    cells = _read_cells(find_pieces(sources, settings.data.encoding))
     time = _time_column(cells, settings.forecast.time)
     wanted = list(columns or settings.data.columns) or [c for c in cells.columns if c != time]
-    for name in (*wanted, *([time] if time else ())):
-        if name not in cells.columns:
-            raise InputError(
-                f"{cells.name} has no column {name!r}; it has {', '.join(cells.columns)[:200]}"
-            )
+    _there([*wanted, *([time] if time else ())], cells)
     values = np.array([_column(cells, name) for name in wanted]).T[:length]
     rows = np.arange(len(values))
     clock = None
@@ -96,6 +92,46 @@ def read_series(
         known = int(there[-1]) + 1 if len(there) else 0
     values, known = _filled(values, known, wanted, rows, cells, settings.data.missing)
     return Numbers(wanted, values, clock, known)
+
+
+def read_columns(
+    sources: Sequence[str], data: DataSettings, columns: Sequence[str] = ()
+) -> tuple[list[str], np.ndarray]:
+    """Read rows that stand alone, in no order.
+
+    Args:
+        sources: Files of the same columns, as :func:`read_series` reads them.
+        data: ``encoding``, ``length`` (rows of all files) and ``missing``: error or drop.
+        columns: Which to read, in this order; all of the first file if left out.
+
+    Returns:
+        The names of the columns, and the numbers (N, K).
+
+    Raises:
+        InputError: If a column is not there or a cell is no number or missing; the sentence says where.
+    """
+    if data.missing not in ("error", "drop"):
+        raise InputError(
+            f"--missing {data.missing} takes rows in order of time; give error or drop"
+        )
+    names, parts = [*columns], []
+    for piece in find_pieces(sources, data.encoding):
+        cells = _read_cells([piece])
+        names = names or [*cells.columns]
+        values = np.array([_column(cells, name) for name in _there(names, cells)]).T
+        kept = np.arange(len(values))
+        parts.append(_filled(values, len(values), names, kept, cells, data.missing)[0])
+    return names, np.concatenate(parts)[: data.length]
+
+
+def _there(names: Sequence[str], cells: _Cells) -> Sequence[str]:
+    """See that there are columns of these names."""
+    for name in names:
+        if name not in cells.columns:
+            raise InputError(
+                f"{cells.name} has no column {name!r}; it has {', '.join(cells.columns)[:200]}"
+            )
+    return names
 
 
 def _filled(
@@ -126,10 +162,10 @@ def _filled(
     return np.where(beyond, 0, values), known
 
 
-def _read_cells(sources: Sequence[str], encoding: str) -> _Cells:
-    pieces = find_pieces(sources, encoding)
+def _read_cells(pieces: Sequence[Piece]) -> _Cells:
     if len(pieces) != 1:
-        raise InputError(f"a series is one file, but {', '.join(sources)} are {len(pieces)}")
+        names = ", ".join(piece.name for piece in pieces)
+        raise InputError(f"a series is one file, but {names} are {len(pieces)}")
     piece = pieces[0]
     cells = _parquet(piece) if piece.name.endswith(".parquet") else _csv(piece)
     if not len(cells):

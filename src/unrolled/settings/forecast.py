@@ -10,6 +10,10 @@ from unrolled.settings.values import Group, Names, Probabilities
 class ForecastSettings(Group):
     """Forecast: what is forecast, from what, and how sure it is."""
 
+    rows: bool = Field(
+        default=False,
+        description="forecast: each row of DATA stands alone; tell its --targets from its other columns.",
+    )
     known: Names = Field(
         default=(), description="Columns whose future is known, as a price list or a calendar."
     )
@@ -27,6 +31,11 @@ class ForecastSettings(Group):
         default=None,
         ge=1,
         description="Steps of the seasonal naive baseline (default: by the time column's step).",
+    )
+    quarter: int | None = Field(
+        default=None,
+        ge=1,
+        description="music: steps of a quarter note (default: 4 of MIDI files, 1 of JSON).",
     )
     head: Literal["point", "quantile", "gaussian", "direction"] = Field(
         default="point",

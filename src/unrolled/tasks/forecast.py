@@ -8,13 +8,13 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unrolled.data.row_targets import RowTargets
 from unrolled.data.sequences import Sequences, Source
 from unrolled.data.series import Series
 from unrolled.data.splits import SPLITS
@@ -32,6 +32,13 @@ SHOWN = 6
 """Forecasts that :meth:`Forecast.show` shows."""
 BLOCKS = 4
 """Layers of a temporal convolution, where nobody says how many."""
+ROWS: Mapping[str, Mapping[str, Any]] = {
+    "data": {"source": ("friedman",), "split": (0.8, 0.1, 0.1)},
+    "classifier": {"model": "mlp"},
+    "model": {"hidden": 32},
+    "training": {"steps": 1000, "lr": 0.005, "batch_size": 32, "clip_norm": 1.0},
+}
+"""What goes with rows that stand alone."""
 
 
 class Forecast(Task):
@@ -61,8 +68,10 @@ class Forecast(Task):
 
     @classmethod
     def defaults_for(cls, settings: Settings) -> Mapping[str, Mapping[str, Any]]:
-        """Give a temporal convolution more than one layer."""
+        """Give a temporal convolution more than one layer, and rows that stand alone a perceptron."""
         tables = {name: dict(fields) for name, fields in cls.defaults.items()}
+        if kind_of(settings) is RowTargets:
+            return ROWS
         if settings.classifier.model == "cnn":
             tables["model"]["layers"] = BLOCKS
         return tables
@@ -74,7 +83,7 @@ class Forecast(Task):
         Raises:
             InputError: If the data is missing, damaged or too short, or does not go with the cell.
         """
-        kind = kind_of(settings.data.source)
+        kind = kind_of(settings)
         check(settings, kind)
         source = kind.prepare(settings)
         if isinstance(source, Series) and settings.model.cell == "esn":
@@ -287,7 +296,8 @@ class Forecast(Task):
 
     def throughput(self) -> tuple[int, str]:
         """Rows that one update reads."""
-        return self.settings.training.batch_size, "sequences"
+        unit = self.source.counted if self.source.counted != "steps" else "sequences"
+        return self.settings.training.batch_size, unit
 
     def show(self, model: nn.Module, step: int) -> str:
         """Forecast at a few steps of a held-out split, the same every time."""
@@ -331,8 +341,8 @@ class Forecast(Task):
         Of a series all steps are starts, one after the other: the origin rolls on.
 
         Returns:
-            The figures of :meth:`validate`, ``steps`` (at how many a forecast was judged), of a series
-            ``mse_by_step`` (at the first step ahead, the second, ...), and ``baselines``.
+            The figures of :meth:`validate`, ``steps`` or ``rows`` (at how many a forecast was judged), of a
+            series ``mse_by_step`` (at the first step ahead, the second, ...), and ``baselines``.
 
         Raises:
             InputError: If the data is missing or damaged, or of another kind.
@@ -340,7 +350,7 @@ class Forecast(Task):
         batches = list(self.source.other(sources))
         truth, told = self._side_by_side(batches, self._teller(model))
         found: dict[str, Any] = figures(truth, told, self.source, self.head)
-        found["steps"] = sum(int(batch.judged.sum()) for batch in batches)
+        found[self.source.counted] = sum(int(batch.judged.sum()) for batch in batches)
         if isinstance(self.source, Series) and not self.source.binary:
             found["mse_by_step"] = error_by_step(truth, told.point).tolist()
         return {**found, "baselines": self._judge_baselines(batches)}
@@ -349,14 +359,13 @@ class Forecast(Task):
         """Give what follows each file: the next ``horizon`` values, the sum, the frame, the notes.
 
         Returns:
-            For each file ``file`` and ``forecast``; of a series with a column of time ``times``, and with
-            intervals ``low``, ``high`` and ``interval``, their probability.
+            For each file or row ``file`` or ``row``, and ``forecast``; of a series with a column of time
+            ``times``, and with intervals ``low``, ``high`` and ``interval``, their probability.
 
         Raises:
             InputError: If a file cannot be read.
         """
-        for name in inputs:
-            asked = self.source.asked(name)
+        for name, asked in self.source.all_asked(inputs):
             x = self._tensor(model, asked.x)
             if self.settings.data.recursive:
                 raw = self._run_free(model, x, np.array([asked.start]))[0]
@@ -364,7 +373,7 @@ class Forecast(Task):
                 with torch.no_grad():
                     raw = model(x[: asked.start + 1])[0][-1, 0].double().cpu().numpy()
             told = self.head.told(raw)
-            found = {"file": Path(name).name, "forecast": self.source.told(told.point)}
+            found = {self.source.asked_for: name, "forecast": self.source.told(told.point)}
             if asked.times:
                 found["times"] = asked.times
             if told.low is not None and told.high is not None:

@@ -14,6 +14,7 @@ from unrolled.cells.echo import EchoState
 from unrolled.cells.registry import GRIDS
 from unrolled.cells.start import normal_start
 from unrolled.data.lagged import least_squares
+from unrolled.data.row_targets import RowTargets
 from unrolled.data.sequences import Source
 from unrolled.data.series import Series
 from unrolled.engine import States
@@ -140,6 +141,32 @@ class Perceptron(nn.Module):
         """Forecast from windows x (L, N, I) -> (N, O, ...)."""
         seen = dropped(as_features(x, self.columns), self.dropout, self.training, 0)
         return self.readout(seen).unflatten(-1, self.shape)
+
+
+class RowPerceptron(nn.Module):
+    """All numbers of a row -> hidden layers -> what is told: f = W2 a(W1 x + b1) + b2 with one.
+
+    Args:
+        inputs: I.
+        shape: Of what is told of a row.
+        settings: ``dense``, else ``layers`` of ``hidden`` units; ``dropout`` of the inputs.
+    """
+
+    carries = False
+
+    def __init__(self, inputs: int, shape: Shape, settings: Settings) -> None:
+        super().__init__()
+        model, own = settings.model, settings.classifier
+        dense = own.dense or (model.hidden,) * model.layers
+        self.shape, self.dropout = shape, model.dropout
+        self.readout = layered(inputs, dense, math.prod(shape), own.dense_activation)
+
+    def forward(
+        self, x: Tensor, lengths: Tensor | None = None, states: States | None = None
+    ) -> tuple[Tensor, States]:
+        """Tell rows x (1, B, I) -> (1, B, O, ...); there are no states."""
+        seen = dropped(x[0], self.dropout, self.training, 0)
+        return self.readout(seen).unflatten(-1, self.shape)[None], {}
 
 
 class AutoRegression(nn.Module):
@@ -314,7 +341,9 @@ def forecast_model(source: Source, head: Head, settings: Settings) -> nn.Module:
                 "cell esn tells points, and knows no --scaling window; take --model ar"
             )
         return Echo(source.inputs, shape, model)
-    if own in ("ar", "mlp"):
+    if isinstance(source, RowTargets):
+        net = RowPerceptron(source.inputs, shape, settings)
+    elif own in ("ar", "mlp"):
         if not isinstance(source, Series):
             raise InputError(f"--model {own} is for series; for {source.kind} give rnn or cnn")
         if own == "ar" and isinstance(head, Direction):
