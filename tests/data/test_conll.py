@@ -1,6 +1,7 @@
 """Words and tags in columns."""
 
 import os
+from io import StringIO
 
 import pytest
 
@@ -32,7 +33,7 @@ def pairs(found):
 
 @pytest.mark.parametrize("name", ["a.conllu", "a.conllu.gz", "standard input"])
 def test_universal(name):
-    found = list(read_conll(name, UNIVERSAL))
+    found = list(read_conll(name, StringIO(UNIVERSAL)))
     assert pairs(found) == [
         [("Do", "AUX"), ("n't", "PART"), ("go", "VERB"), (".", "PUNCT")],
         [("Yes", "INTJ")],
@@ -52,11 +53,11 @@ def test_universal(name):
     ],
 )
 def test_chosen_columns(columns, first):
-    assert pairs(read_conll("a.conllu", UNIVERSAL, columns))[0][0] == first
+    assert pairs(read_conll("a.conllu", StringIO(UNIVERSAL), columns))[0][0] == first
 
 
 def test_one_feature():
-    (first, second) = read_conll("a.conllu", UNIVERSAL, ("feats.Number",))
+    (first, second) = read_conll("a.conllu", StringIO(UNIVERSAL), ("feats.Number",))
     assert (first.tags, second.tags) == (["_", "_", "Sing", "_"], ["_"])
 
 
@@ -81,17 +82,17 @@ go VB B-VP O
     ],
 )
 def test_plain_columns(columns, tags):
-    first, second = read_conll("eng.train", PLAIN, columns)
+    first, second = read_conll("eng.train", StringIO(PLAIN), columns)
     assert (first.steps, first.tags) == (["EU", "#", "rejects"], tags)
     assert second.steps == ["go"]
 
 
 def test_columns_named_by_the_first_line():
     text = "# global.columns = FORM NER\nEU\tB-ORG\n \tO\n"
-    (found,) = read_conll("a.txt", text, ("form", "ner"))
+    (found,) = read_conll("a.txt", StringIO(text), ("form", "ner"))
     assert pairs([found]) == [[("EU", "B-ORG"), (" ", "O")]]
     plus = "# global.columns = ID FORM PARSEME:MWE\n1\tup\t*\n\n"
-    (found,) = read_conll("a.conllup", plus, ("form", "parseme:mwe"))
+    (found,) = read_conll("a.conllup", StringIO(plus), ("form", "parseme:mwe"))
     assert pairs([found]) == [[("up", "*")]]
 
 
@@ -115,7 +116,7 @@ def test_columns_named_by_the_first_line():
 )
 def test_bad_files(name, text, columns, words):
     with pytest.raises(InputError) as error:
-        list(read_conll(name, text, columns))
+        list(read_conll(name, StringIO(text), columns))
     for word in words:
         assert word in str(error.value)
 

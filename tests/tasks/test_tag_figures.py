@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unrolled.data.tagged import Labels, Numbers
-from unrolled.tasks.tag_figures import Judged, are_spans, error_by_step, figures, spans
+from unrolled.tasks.tag_figures import Judged, Tally, are_spans, figures, spans
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,11 @@ def test_accuracy_and_errors_by_hand():
         Judged(truth, told, np.array([3, 1]), 2.0),
         Judged(truth[:1], told[:1], np.array([1, 1]), 1.0),
     ]
-    found = figures(judged, Labels(["X", "Y"]))
-    assert found == {"accuracy": 3 / 6, "nats_per_step": 3 / 6}
-    assert error_by_step(judged) == [2 / 4, 0, 1]
+    tally = Tally(Labels(["X", "Y"]))
+    for one in judged:
+        tally.add(one)
+    assert tally.figures() == {"accuracy": 3 / 6, "nats_per_step": 3 / 6}
+    assert tally.error_by_step() == [2 / 4, 0, 1]
 
 
 def test_numbers_by_hand():

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from plain_loop import learn
 from torch.nn import functional
 
 from unrolled.data.tagged import Labels, Numbers, Vectors, Words
 from unrolled.errors import InputError
 from unrolled.settings import Settings
+from unrolled.tasks.tag import Tag
 from unrolled.tasks.tag_readouts import Linear
 from unrolled.tasks.taggers import Spelling, Tagger
 
@@ -154,3 +156,48 @@ def test_previous_is_fed_the_truth_or_itself():
 def test_what_does_not_go_together(flags, outputs, words):
     with pytest.raises(InputError, match=words):
         tagger(SIGNALS, outputs, **flags)
+
+
+# ---------------------------------------------------------------- word vectors
+
+
+def tag_task(tmp_path, **flags):
+    rows = "".join(
+        f"{word}\t{tag}\n\n" for _ in range(3) for word, tag in (("The", "D"), ("dog", "N"))
+    )
+    (tmp_path / "t.tsv").write_text(rows * 4, "utf-8")
+    (tmp_path / "v.txt").write_text("3 2\nthe 1 2\n<unk> 5 6\nother 7 8\n", "utf-8")
+    flags = {"source": (str(tmp_path / "t.tsv"),), "vectors": str(tmp_path / "v.txt"), **flags}
+    settings = Settings.from_flags(
+        "tag", {"validation": flags["source"], "split": "1,0,0", **flags}
+    )
+    return Tag.prepare(settings.with_defaults(Tag.defaults))
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_word_vectors_begin_and_stay_if_frozen(tmp_path, frozen):
+    task = tag_task(tmp_path, frozen_vectors=frozen, initial_scale=0.1, hidden=4)
+    net = task.build()
+    table = net.front.symbols.table.weight
+    words = task.source.inputs.words
+    assert table[words.index("The")].tolist() == [1, 2]
+    assert table[-1].tolist() == [5, 6]
+    assert table[words.index("dog")].abs().max() <= 3**0.5 * np.std([1, 2, 5, 6])
+    assert task.show(net, 0).splitlines()[0].endswith("v.txt has vectors for 2 of 3 symbols")
+    assert "vectors" not in task.show(net, 1)
+    before = table.detach().clone()
+    net = learn(task, 2)
+    assert torch.equal(net.front.symbols.table.weight, before) == frozen
+    again = Tag.restore(task.settings, task.artefacts()).build()
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again.front.symbols.table.weight, net.front.symbols.table.weight)
+
+
+def test_vectors_that_do_not_fit(tmp_path):
+    with pytest.raises(InputError, match=r"vectors of 2 numbers; leave out --embedding 5"):
+        tag_task(tmp_path, embedding=5)
+    with pytest.raises(InputError, match="--frozen-vectors takes --vectors"):
+        tag_task(tmp_path, vectors=None, frozen_vectors=True).build()
+    (tmp_path / "s.csv").write_text("a,label\n" + "1,x\n2,y\n" * 9, "utf-8")
+    with pytest.raises(InputError, match="--vectors is for words, not for vectors"):
+        tag_task(tmp_path, source=(str(tmp_path / "s.csv"),), validation=())

@@ -1,8 +1,8 @@
 """Words and tags in columns: CoNLL-U by the `conllu` library, and the plain columns of older tasks."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from io import StringIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from unrolled.data.tagged import Tagged
@@ -20,7 +20,7 @@ NAMED = re.compile(r"\.conllup?(\.gz)?$")
 GLOBAL = re.compile(r"#\s*global\.columns\s*=\s*(.*)")
 
 
-def read_conll(name: str, text: str, columns: Sequence[str] = ()) -> Iterator[Tagged]:
+def read_conll(name: str, lines: Iterable[str], columns: Sequence[str] = ()) -> Iterator[Tagged]:
     """Read sequences of words and tags; a blank line ends a sequence.
 
     CoNLL-U is known by the end of the file's name, ``.conllu``, or by ten columns with tabs of which the
@@ -30,7 +30,7 @@ def read_conll(name: str, text: str, columns: Sequence[str] = ()) -> Iterator[Ta
 
     Args:
         name: What the file is called.
-        text: Its content.
+        lines: Its lines, of which one sequence at a time is held.
         columns: The word's and the tag's, or the tag's alone, by number from 1 (from the end: -1), or by
             name: those of CoNLL-U, ``feats.Number`` for one of the features, or what a first line
             ``# global.columns = FORM TAG`` says. By default ``form, upos``, else the first and the last.
@@ -48,16 +48,16 @@ def read_conll(name: str, text: str, columns: Sequence[str] = ()) -> Iterator[Ta
         usual = {kind: (word, columns[0]) for kind, (word, _) in usual.items()}
     elif columns:
         usual = dict.fromkeys(usual, columns)
-    found = _sequences(name, text, usual)
+    found = _sequences(name, lines, usual)
     return (Tagged(words, [tag for (tag,) in tags], name) for words, tags in found)
 
 
-def read_several(name: str, text: str, columns: Sequence[str] = ()) -> Iterator[Tagged]:
+def read_several(name: str, lines: Iterable[str], columns: Sequence[str] = ()) -> Iterator[Tagged]:
     """Read sequences of words with several tags each, a tuple; else as :func:`read_conll`.
 
     Args:
         name: What the file is called.
-        text: Its content.
+        lines: Its lines.
         columns: The word's, and two tags' or more; by default ``form, upos, xpos``, else all.
 
     Raises:
@@ -69,41 +69,46 @@ def read_several(name: str, text: str, columns: Sequence[str] = ()) -> Iterator[
             "two or more, as in form,upos,xpos"
         )
     usual = {UNIVERSAL: columns or ("form", "upos", "xpos"), PLAIN: columns}
-    return (Tagged(words, tags, name) for words, tags in _sequences(name, text, usual))
+    return (Tagged(words, tags, name) for words, tags in _sequences(name, lines, usual))
 
 
 def _sequences(
-    name: str, text: str, columns: Mapping[str, Sequence[str]]
+    name: str, lines: Iterable[str], columns: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[list[str], list[tuple[str, ...]]]]:
     """Give the words of each sequence, and a tuple of tags for each of them.
 
     Args:
         name: What the file is called.
-        text: Its content.
+        lines: Its lines.
         columns: Those of the word and the tags, by the kind of file; of a plain one all, if none are named.
     """
-    heading = GLOBAL.match(text)
+    lines, head = iter(lines), []
+    for line in lines:
+        head.append(line)
+        if line.strip() and not line.startswith("# "):
+            break
+    heading = GLOBAL.match(head[0]) if head else None
     names = heading[1].lower().split() if heading else []
-    of_universal = NAMED.search(name) or _looks_universal(text)
-    if of_universal:
-        return _universal(name, text, columns[UNIVERSAL], names or list(CONLLU))
-    return _plain(name, text[heading.end() :] if heading else text, columns[PLAIN], names)
+    if NAMED.search(name) or _looks_universal("".join(head[-1:])):
+        return _universal(name, chain(head, lines), columns[UNIVERSAL], names or list(CONLLU))
+    if heading:
+        head[0] = "\n"
+    return _plain(name, chain(head, lines), columns[PLAIN], names)
 
 
-def _looks_universal(text: str) -> bool:
-    lines = (line for line in StringIO(text) if line.strip() and not line.startswith("# "))
-    first = next(lines, "").split("\t")
+def _looks_universal(line: str) -> bool:
+    first = line.split("\t")
     return len(first) == len(CONLLU) and bool(re.fullmatch(r"1(-\d+)?", first[0]))
 
 
 def _universal(
-    name: str, text: str, columns: Sequence[str], names: Sequence[str]
+    name: str, lines: Iterable[str], columns: Sequence[str], names: Sequence[str]
 ) -> Iterator[tuple[list[str], list[tuple[str, ...]]]]:
     import conllu
     from conllu.exceptions import ParseException
 
     chosen = [_named(column, names, name) for column in columns]
-    for start, block in _blocks(text):
+    for start, block in _blocks(lines):
         where = f"{name}:{start}"
         try:
             sentences = conllu.parse(block, fields=names)
@@ -147,13 +152,13 @@ def _value(token: Mapping[str, Any], column: str) -> str:
 
 
 def _plain(
-    name: str, text: str, columns: Sequence[str], names: Sequence[str]
+    name: str, lines: Iterable[str], columns: Sequence[str], names: Sequence[str]
 ) -> Iterator[tuple[list[str], list[tuple[str, ...]]]]:
     words: list[str] = []
     tags: list[tuple[str, ...]] = []
     width, first, tabs = 0, 0, None
     places: list[int] = []
-    for number, line in enumerate(StringIO(f"{text}\n\n"), 1):
+    for number, line in enumerate(chain(lines, ("\n",)), 1):
         row = line.rstrip("\r\n")
         if not row.strip():
             if words:
@@ -207,13 +212,13 @@ def _counted(columns: int) -> str:
     return f"{columns} column{'s' if columns > 1 else ''}"
 
 
-def _blocks(text: str) -> Iterator[tuple[int, str]]:
+def _blocks(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     """Give each sentence with its comments, and the number of its first line."""
-    lines: list[str] = []
-    for number, line in enumerate(StringIO(f"{text}\n\n"), 1):
+    block: list[str] = []
+    for number, line in enumerate(chain(lines, ("\n",)), 1):
         if line.strip():
-            lines.append(line.rstrip("\r\n"))
-        elif lines:
-            if not all(one.startswith("#") for one in lines):
-                yield number - len(lines), "\n".join(lines) + "\n\n"
-            lines = []
+            block.append(line.rstrip("\r\n"))
+        elif block:
+            if not all(one.startswith("#") for one in block):
+                yield number - len(block), "\n".join(block) + "\n\n"
+            block = []

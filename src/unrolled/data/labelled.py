@@ -1,10 +1,9 @@
-"""Texts with labels, one format a function: each yields texts, labels and where they stand."""
+"""Texts with labels, one format a function: each reads lines, and yields texts, labels and their places."""
 
 import csv
 import json
 import re
-from collections.abc import Iterator
-from io import StringIO
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from unrolled.errors import InputError
@@ -26,13 +25,13 @@ class Row(NamedTuple):
     """Of a tree, every phrase with its label, the whole text first."""
 
 
-def delimited(name: str, text: str, *, tabs: bool) -> Iterator[Row]:
+def delimited(name: str, lines: Iterable[str], *, tabs: bool) -> Iterator[Row]:
     """Read a header that names text and label, and rows below: quoted and with commas, or with tabs."""
     csv.field_size_limit(LONGEST_FIELD)
     if tabs:
-        reader = csv.reader(StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+        reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
-        reader = csv.reader(StringIO(text, newline=""), strict=True)
+        reader = csv.reader(lines, strict=True)
     header: list[str] | None = None
     places = (0, 0)
     line = 1
@@ -56,9 +55,9 @@ def delimited(name: str, text: str, *, tabs: bool) -> Iterator[Row]:
         raise InputError(f"{name}:{line} is not well-formed CSV: {error}") from None
 
 
-def json_lines(name: str, text: str) -> Iterator[Row]:
+def json_lines(name: str, lines: Iterable[str]) -> Iterator[Row]:
     """Read an object a line, with text and label; a label may be a number."""
-    for where, line in _lines(name, text):
+    for where, line in _lines(name, lines):
         try:
             record = json.loads(line)
         except ValueError as error:
@@ -71,9 +70,9 @@ def json_lines(name: str, text: str) -> Iterator[Row]:
         yield Row(content, str(label).strip(), where)
 
 
-def fasttext(name: str, text: str) -> Iterator[Row]:
+def fasttext(name: str, lines: Iterable[str]) -> Iterator[Row]:
     """Read fastText's lines: ``__label__NAME`` and the text."""
-    for where, line in _lines(name, text):
+    for where, line in _lines(name, lines):
         label, _, content = line.strip().partition(" ")
         if not label.startswith(FASTTEXT) or FASTTEXT in content:
             found = line.count(FASTTEXT)
@@ -83,17 +82,17 @@ def fasttext(name: str, text: str) -> Iterator[Row]:
         yield Row(content.strip(), label.removeprefix(FASTTEXT), where)
 
 
-def trees(name: str, text: str) -> Iterator[Row]:
+def trees(name: str, lines: Iterable[str]) -> Iterator[Row]:
     """Read trees in brackets, every part with a label: ``(3 (2 It) (4 shines))``, one a line."""
-    for where, line in _lines(name, text):
+    for where, line in _lines(name, lines):
         phrases = sorted(_parts(line, where), key=len, reverse=True)
         whole = [(" ".join(words), label) for label, *words in phrases]
         yield Row(*whole[0], where, tuple(dict.fromkeys(whole)))
 
 
-def lines(name: str, text: str, label: str) -> Iterator[Row]:
+def plain(name: str, lines: Iterable[str], label: str) -> Iterator[Row]:
     """Read a text a line, all of one label."""
-    for where, line in _lines(name, text):
+    for where, line in _lines(name, lines):
         yield Row(line.strip(), label, where)
 
 
@@ -107,8 +106,8 @@ def looks_like(text: str) -> str:
     return "trees" if re.match(r"\(\S+ \(", head) else "delimited"
 
 
-def _lines(name: str, text: str) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(StringIO(text), 1):
+def _lines(name: str, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(lines, 1):
         if line.strip():
             yield f"{name}:{number}", line.rstrip("\r\n")
 

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -28,6 +28,7 @@ from unrolled.errors import InputError
 
 BLOCK = 4 << 20  # bytes read at once, and so at most as many characters
 SNIFFED = 8192  # bytes by which a binary file is known
+MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"  # the byte order mark
 
 
 @contextmanager
@@ -93,6 +94,27 @@ class Piece:
     def text(self) -> str:
         """Give the whole text; for files that are known to be small."""
         return "".join(text for text, _, _ in self.blocks())
+
+    def head(self) -> str:
+        """Give how the text begins, without a byte order mark."""
+        return next(text for text, _, _ in self.blocks()).removeprefix(MARK)
+
+    def lines(self, newline: str = "\n") -> Iterator[str]:
+        """Give the lines with their ends, without a byte order mark; the file may be larger than memory.
+
+        Args:
+            newline: Lines end at a line feed; with ``""`` at a carriage return, too, as those of tables do.
+        """
+        rest, marked = "", True
+        for text, _, _ in self.blocks():
+            if marked and text:
+                text, marked = text.removeprefix(MARK), False
+            whole = [*StringIO(rest + text, newline=newline)]
+            # A line feed may follow the carriage return that is last, and the last line may go on.
+            rest = whole.pop() if whole else ""
+            yield from whole
+        if rest:
+            yield from StringIO(rest, newline=newline)
 
     def _decode(
         self, decoder: codecs.IncrementalDecoder, block: bytes, end: int, *, final: bool = False

@@ -1,14 +1,15 @@
 """Labelled texts from files of many formats, and plain texts, one a line."""
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 
-from unrolled.data import labelled
+from unrolled.data import labelled, stored
 from unrolled.data.labelled import COLUMNS, Row
 from unrolled.data.read import Piece, find_pieces
+from unrolled.data.stored import Store, Stored
 from unrolled.errors import InputError
 
 TABLES = (".tsv", ".csv")
@@ -17,11 +18,11 @@ JSON = (".jsonl", ".ndjson", ".json")
 
 @dataclass(frozen=True)
 class Table:
-    """Texts and their labels, row by row, and where each was read."""
+    """Texts and their labels, row by row, and where each was read; there may be more than memory holds."""
 
-    texts: list[str]
+    texts: Stored[str]
     labels: list[str]
-    where: list[str]
+    where: Stored[str]
     """"file:line", lines counted from 1; the file where it is one text."""
     phrases: list[tuple[tuple[str, str], ...]] = field(default_factory=list)
     """Of each row that is a tree, all phrases with their labels; else nothing."""
@@ -58,25 +59,25 @@ def read_table(sources: Sequence[str], encoding: str = "utf-8") -> Table:
     Raises:
         InputError: If a file is missing, unreadable or has no rows, or a row is not as its format says.
     """
-    table = Table([], [], [])
+    making = _Making()
     if list(sources).count("-") > 1 or not sources:
         find_pieces(sources, encoding)  # which says what is wrong
     for source in sources:
         folders = _label_folders(Path(source))
         if folders:
             rows = (row for folder in folders for row in _folder(folder, encoding))
-            _take(source, rows, table)
+            making.take(source, rows)
             continue
         label = _label_of_file(source)
         for piece in find_pieces([source], encoding):
-            text = _text(piece)
             if label and piece.path:
                 found = label.fullmatch(piece.path.name.removesuffix(".gz"))
-                rows = labelled.lines(piece.name, text, found[1] if found else piece.path.stem)
+                told = found[1] if found else piece.path.stem
+                rows = labelled.plain(piece.name, piece.lines(), told)
             else:
-                rows = _rows(piece.name, text)
-            _take(piece.name, rows, table)
-    return table
+                rows = _rows(piece)
+            making.take(piece.name, rows)
+    return making.done()
 
 
 def read_lines(sources: Sequence[str], encoding: str = "utf-8") -> list[str]:
@@ -86,41 +87,60 @@ def read_lines(sources: Sequence[str], encoding: str = "utf-8") -> list[str]:
         InputError: If a file is missing or unreadable, or there is no text at all.
     """
     pieces = find_pieces(sources, encoding)
-    lines = [line.rstrip("\r\n") for piece in pieces for line in StringIO(_text(piece))]
+    lines = [line.rstrip("\r\n") for piece in pieces for line in piece.lines()]
     texts = [line for line in lines if line.strip()]
     if not texts:
         raise InputError(f"{', '.join(piece.name for piece in pieces)} holds no text")
     return texts
 
 
-def _take(name: str, rows: Iterator[Row], table: Table) -> None:
-    before = len(table)
-    for row in rows:
-        for column, value in zip(COLUMNS, (row.text, row.label), strict=True):
-            if not value.strip():
-                raise InputError(f"{row.where} has an empty {column}; fill it in or remove the row")
-        table.texts.append(row.text)
-        table.labels.append(row.label)
-        table.where.append(row.where)
-        table.phrases.append(row.phrases)
-    if len(table) == before:
-        raise InputError(
-            f"{name} holds no rows; it needs a header that names text and label, and rows below"
-        )
+class _Making:
+    """A table that grows row by row."""
+
+    def __init__(self) -> None:
+        self._texts: Store[str] = stored.texts()
+        self._where: Store[str] = stored.texts()
+        self._labels: list[str] = []
+        self._phrases: list[tuple[tuple[str, str], ...]] = []
+
+    def take(self, name: str, rows: Iterator[Row]) -> None:
+        """Take the rows of a file."""
+        before = len(self._labels)
+        for row in rows:
+            for column, value in zip(COLUMNS, (row.text, row.label), strict=True):
+                if not value.strip():
+                    raise InputError(
+                        f"{row.where} has an empty {column}; fill it in or remove the row"
+                    )
+            self._texts.add(row.text)
+            self._where.add(row.where)
+            self._labels.append(sys.intern(row.label))
+            self._phrases.append(row.phrases)
+        if len(self._labels) == before:
+            raise InputError(
+                f"{name} holds no rows; it needs a header that names text and label, and rows below"
+            )
+
+    def done(self) -> Table:
+        """Give the table."""
+        return Table(self._texts.done(), self._labels, self._where.done(), self._phrases)
 
 
-def _rows(name: str, text: str) -> Iterator[Row]:
+def _rows(piece: Piece) -> Iterator[Row]:
+    name = piece.name
     suffix = Path(name.removesuffix(".gz")).suffix.lower()
     if suffix in TABLES:
-        return labelled.delimited(name, text, tabs=suffix == ".tsv")
-    match "json_lines" if suffix in JSON else labelled.looks_like(text):
+        return labelled.delimited(name, piece.lines(""), tabs=suffix == ".tsv")
+    head = piece.head()
+    match "json_lines" if suffix in JSON else labelled.looks_like(head):
         case "json_lines":
-            return labelled.json_lines(name, text)
+            return labelled.json_lines(name, piece.lines())
         case "fasttext":
-            return labelled.fasttext(name, text)
+            return labelled.fasttext(name, piece.lines())
         case "trees":
-            return labelled.trees(name, text)
-    return labelled.delimited(name, text, tabs="\t" in text[: text.find("\n") + 1])
+            return labelled.trees(name, piece.lines())
+    tabs = "\t" in head[: head.find("\n") + 1]
+    return labelled.delimited(name, piece.lines(""), tabs=tabs)
 
 
 def _label_folders(path: Path) -> list[Path]:
@@ -137,7 +157,7 @@ def _label_folders(path: Path) -> list[Path]:
 
 def _folder(folder: Path, encoding: str) -> Iterator[Row]:
     for piece in find_pieces([str(folder)], encoding):
-        yield Row(_text(piece).strip(), folder.name, piece.name)
+        yield Row("".join(piece.lines()).strip(), folder.name, piece.name)
 
 
 def _label_of_file(source: str) -> re.Pattern[str] | None:
@@ -146,7 +166,3 @@ def _label_of_file(source: str) -> re.Pattern[str] | None:
 
     entry = None if Path(source).exists() else catalogue.find(source)
     return re.compile(entry.label) if entry and entry.label else None
-
-
-def _text(piece: Piece) -> str:
-    return piece.text().removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")  # the byte order mark

@@ -3,9 +3,8 @@
 T steps, B rows, V words, C tags, I inputs, O outputs.
 """
 
-import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -38,11 +37,11 @@ class Tagged:
         return len(self.steps)
 
     @property
-    def key(self) -> str:
+    def key(self) -> bytes:
         """What tells sequences of different steps apart."""
         if isinstance(self.steps, np.ndarray):
-            return hashlib.sha256(self.steps.tobytes()).hexdigest()
-        return "\0".join(self.steps)
+            return self.steps.tobytes()
+        return "\0".join(self.steps).encode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,11 @@ class Words:
         counts: How often each word came in training (V,), for word dropout.
         dropout: alpha: in training a word that came n times is unknown with probability
             alpha / (alpha + n) (Kiperwasser & Goldberg 2016, section 4.3).
+        width: Of vectors that are read from a file, if they are.
+
+    Attributes:
+        vectors: What each word's vector begins as (V, width); ``None`` once they are learned.
+        told: What a person should know of them.
     """
 
     kind: ClassVar[str] = "words"
@@ -87,7 +91,10 @@ class Words:
         lowercase: bool = False,
         counts: np.ndarray | None = None,
         dropout: float = 0.0,
+        width: int | None = None,
     ) -> None:
+        self.width, self.told = width, ""
+        self.vectors: np.ndarray | None = None
         self.words, self.characters, self.lowercase = list(words), characters, lowercase
         self._spelt: dict[str, np.ndarray] = {}
         self._rare = None
@@ -97,7 +104,7 @@ class Words:
     @classmethod
     def fit(
         cls,
-        sequences: Sequence[Tagged],
+        sequences: Iterable[Tagged],
         size: int | None,
         *,
         spelt: bool | None,
@@ -127,7 +134,8 @@ class Words:
     @classmethod
     def restore(cls, table: Mapping[str, Any]) -> Self:
         """Rebuild what :meth:`to_json` gave."""
-        return cls(table["words"], table["characters"], lowercase=table["lowercase"])
+        width, lowercase = table.get("width"), table["lowercase"]
+        return cls(table["words"], table["characters"], lowercase=lowercase, width=width)
 
     def to_json(self) -> dict[str, Any]:
         """Give the words, the characters and whether case counts."""
@@ -136,7 +144,12 @@ class Words:
             "words": self.words,
             "characters": self.characters,
             "lowercase": self.lowercase,
+            **({"width": self.width} if self.width else {}),
         }
+
+    def begin_with(self, vectors: np.ndarray, told: str) -> None:
+        """Let the words' vectors begin so (V, width)."""
+        self.vectors, self.width, self.told = vectors, vectors.shape[1], told
 
     @property
     def size(self) -> int:

@@ -1,13 +1,16 @@
 """Find and read sequences with a tag for each step, whatever file they are in."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
+from unrolled.data import stored
 from unrolled.data.conll import read_conll, read_several
 from unrolled.data.python_tokens import python_tokens
 from unrolled.data.read import find_pieces
 from unrolled.data.splits import Split
+from unrolled.data.stored import Store
 from unrolled.data.tagged import Tagged
 from unrolled.errors import InputError
 from unrolled.settings import DataSettings
@@ -21,8 +24,8 @@ PARTS: dict[Split, re.Pattern[str]] = {
 """How files that are the parts of a data set are called."""
 
 
-def read_tagged(sources: Sequence[str], data: DataSettings) -> list[Tagged]:
-    """Read sequences of words with their tags.
+def read_tagged(sources: Sequence[str], data: DataSettings) -> Sequence[Tagged]:
+    """Read sequences of words with their tags; there may be more than memory holds.
 
     ``python-tokens`` is what :func:`~unrolled.data.python_tokens.python_tokens` gives; files are as
     :func:`~unrolled.data.conll.read_conll` has them.
@@ -39,7 +42,7 @@ def read_tagged(sources: Sequence[str], data: DataSettings) -> list[Tagged]:
     return _read(sources, data, read_conll)
 
 
-def read_tagged_several(sources: Sequence[str], data: DataSettings) -> list[Tagged]:
+def read_tagged_several(sources: Sequence[str], data: DataSettings) -> Sequence[Tagged]:
     """Read sequences of words with several tags each, a tuple; else as :func:`read_tagged`.
 
     Raises:
@@ -63,23 +66,21 @@ def read_tagged_several(sources: Sequence[str], data: DataSettings) -> list[Tagg
 def _read(
     sources: Sequence[str],
     data: DataSettings,
-    read: Callable[[str, str, Sequence[str]], Iterator[Tagged]],
-) -> list[Tagged]:
-    found = [
-        one
-        for piece in find_pieces(sources, data.encoding)
-        for one in read(
-            piece.name, piece.text().removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}"), data.columns
-        )
-    ]
-    if not found:
+    read: Callable[[str, Iterable[str], Sequence[str]], Iterator[Tagged]],
+) -> Sequence[Tagged]:
+    made: Store[Tagged] = stored.anything()
+    for piece in find_pieces(sources, data.encoding):
+        for one in read(piece.name, piece.lines(), data.columns):
+            made.add(one)
+    if not len(made):
         raise InputError(
             f"{', '.join(sources)} holds no words; a line is a word and its tag, with a tab or a space "
             "between"
         )
-    return found
+    return made.done()
 
 
+@lru_cache(maxsize=64)
 def part_of(file: str) -> Split | None:
     """Tell by a file's name which part of a data set it is; ``None`` if it does not say."""
     name = Path(file).name

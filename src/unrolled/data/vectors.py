@@ -3,13 +3,14 @@
 V words, D numbers each.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from unrolled.data.read import Piece, find_pieces
+from unrolled.data.read import find_pieces
 from unrolled.errors import InputError
+from unrolled.settings import ModelSettings
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,43 @@ class Vectors:
         spread = np.sqrt(3) * self.table[self.found].std() if self.found.any() else 0.25
         drawn = np.random.default_rng([seed, 9]).uniform(-spread, spread, self.table.shape)
         return np.where(self.found[:, None], self.table, drawn).astype(np.float32)
+
+
+def begin_vectors(model: ModelSettings, words: Sequence[str], seed: int) -> tuple[np.ndarray, str]:
+    """Read what ``--vectors`` names.
+
+    Args:
+        model: Names the file in ``vectors``.
+        words: V words.
+        seed: Of what is drawn for words that the file lacks.
+
+    Returns:
+        What the words' vectors begin as (V, D), and a sentence on how many were found.
+
+    Raises:
+        InputError: As :func:`read_vectors`; if the file has none of the words, or ``embedding`` is not D.
+    """
+    assert model.vectors is not None
+    found = read_vectors(model.vectors, words)
+    width, known = found.table.shape[1], int(found.found.sum())
+    if model.embedding not in (None, width):
+        raise InputError(
+            f"{model.vectors} has vectors of {width} numbers; leave out --embedding {model.embedding}"
+        )
+    if not known:
+        raise InputError(f"{model.vectors} has a vector for none of the {len(words)} symbols")
+    told = f"{model.vectors} has vectors for {known:,} of {len(words):,} symbols"
+    return found.begin(seed), told
+
+
+def check_frozen(model: ModelSettings) -> None:
+    """Refuse to freeze vectors that are not read.
+
+    Raises:
+        InputError: If the settings say so.
+    """
+    if model.frozen_vectors and model.vectors is None:
+        raise InputError("--frozen-vectors takes --vectors FILE")
 
 
 def read_vectors(source: str, words: Sequence[str], encoding: str = "utf-8") -> Vectors:
@@ -51,7 +89,7 @@ def read_vectors(source: str, words: Sequence[str], encoding: str = "utf-8") -> 
         for spelt in dict.fromkeys((word.strip(), word.strip().lower())):
             places.setdefault(spelt, []).append(place)
     table, exact, found = np.zeros((0, 0), np.float32), set[int](), np.zeros(len(words), bool)
-    for number, line in enumerate(_lines(pieces[0]), 1):
+    for number, line in enumerate(pieces[0].lines(), 1):
         fields = line.rstrip().split(" ")
         if not table.size:
             if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):
@@ -78,13 +116,3 @@ def read_vectors(source: str, words: Sequence[str], encoding: str = "utf-8") -> 
     if not table.size:
         raise InputError(f"{source} holds no word vectors")
     return Vectors(table, found)
-
-
-def _lines(piece: Piece) -> Iterator[str]:
-    """Give the lines of a file, which end at a line feed and nowhere else."""
-    rest = ""
-    for text, _, _ in piece.blocks():
-        *whole, rest = (rest + text).split("\n")
-        yield from whole
-    if rest:
-        yield rest

@@ -17,7 +17,7 @@ from unrolled.engine.randomness import counter
 from unrolled.errors import InputError
 from unrolled.inspect.diagnosis import Finding, again
 from unrolled.inspect.gradients import check_gradients
-from unrolled.tasks.examples import keys_of
+from unrolled.tasks.examples import marks_of
 from unrolled.tasks.task import Task
 
 LARGE, SMALL = 10.0, 1e-3
@@ -238,12 +238,11 @@ def about_data(task: Task) -> Iterator[Finding]:
     if rows is None:
         return
     training = rows("training")
-    seen = set(keys_of(training.items)) if hasattr(training, "items") else set()
+    seen = marks_of(training.items) if hasattr(training, "items") else np.zeros(0)
     for split, there in (("validation", data.validates), ("test", data.tests)):
-        if not there or not seen:
+        if not there or not len(seen):
             continue
-        keys = keys_of(rows(split).items)
-        share = sum(key in seen for key in keys) / len(keys)
+        share = np.isin(marks_of(rows(split).items), seen).mean()
         if share > 0.02 and not set(data.source) & set(getattr(data, split)):
             yield _same(task, split, f"{share:.0%} of its examples are in the training part too")
     labels = getattr(training, "labels", None)

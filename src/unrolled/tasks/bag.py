@@ -13,6 +13,8 @@ from unrolled.errors import InputError
 FEATURES = 1 << 18
 """Into so many numbers are n-grams hashed; those that occur are kept."""
 ITERATIONS = 300
+TEXTS_AT_ONCE = 4096
+"""Texts that are counted side by side."""
 
 
 class Baseline(ABC):
@@ -103,8 +105,12 @@ class Bag(Baseline):
         """Name of the model -> number of the label it gives each text, (n,)."""
         found = {"majority": np.full(len(items), self.frequency.argmax())}
         for name, places in self.places.items():
-            scores = _vectoriser(name).transform(items)[:, places] @ self.weight[name]
-            found[name] = (scores + self.bias[name]).argmax(axis=1)
+            vectoriser, labels = _vectoriser(name), []
+            for start in range(0, len(items), TEXTS_AT_ONCE):
+                counts = vectoriser.transform(items[start : start + TEXTS_AT_ONCE])
+                scores = counts[:, places] @ self.weight[name] + self.bias[name]
+                labels.append(scores.argmax(axis=1))
+            found[name] = np.concatenate(labels)
         return found
 
     def to_arrays(self) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """Embed: texts, signals or pictures as points, those of a label near each other."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,7 +18,7 @@ from unrolled.layers.metric_losses import (
 from unrolled.settings import Settings
 from unrolled.tasks.bag import Baseline
 from unrolled.tasks.classify import Batch, Classify, Rows
-from unrolled.tasks.examples import Examples, keys_of, picked, tensors
+from unrolled.tasks.examples import Examples, marks_of, picked, tensors
 from unrolled.tasks.retrieval import MAPPED, in_plane, map_picture, nearest, raw_features, recall
 from unrolled.tasks.splitting import check_labels, split_rows
 from unrolled.tasks.task import Artefacts, Carry, Criterion, Split
@@ -113,7 +113,7 @@ class Embed(Classify):
         rows = task.rows("training")
         if np.bincount(rows.labels).max() < 2:
             raise InputError("no label has two examples to train on, so that none could be near")
-        if isinstance(rows.items, list) and isinstance(rows.items[0], str):
+        if isinstance(rows.items[0], str):
             names = rows.items
         else:
             found = type(task.kind).load(settings.data.source, settings)
@@ -320,9 +320,9 @@ class Embed(Classify):
 
 def _distinct(rows: Rows) -> np.ndarray:
     """Places of the different examples of each label: names and the like come more than once."""
-    keys = zip(keys_of(rows.items), rows.labels.tolist(), strict=True)
-    first: Mapping[Any, int] = {key: n for n, key in reversed([*enumerate(keys)])}
-    return np.sort(np.fromiter(first.values(), np.int64))
+    pairs = np.stack([marks_of(rows.items), rows.labels.astype(np.uint64)])
+    _, first = np.unique(pairs, axis=1, return_index=True)
+    return np.sort(first)
 
 
 def _several(places: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:

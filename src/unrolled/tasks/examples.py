@@ -3,9 +3,8 @@
 B rows of a batch, C labels.
 """
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unrolled.errors import InputError
+from unrolled.data.splits import mark
 from unrolled.settings import Settings
 from unrolled.tasks.bag import Baseline
 
@@ -23,30 +22,38 @@ class Found:
     """Labelled examples as they were read."""
 
     items: Any
-    """Texts, signals (T, C), or pictures (N, C, H, W)."""
+    """Texts, signals (T, C), or pictures (N, C, H, W); there may be more texts than memory holds."""
     labels: list[str]
-    where: list[str]
+    where: Sequence[str]
     phrases: list[tuple[tuple[str, str], ...]] = field(default_factory=list)
     """Of each tree, all phrases with their labels."""
     others: list[tuple[str, str]] = field(default_factory=list)
     """Phrases of trees that themselves have none of the labels."""
     skipped: list[str] = field(default_factory=list)
 
-    def keys(self) -> list[str]:
-        """Give what two examples that are the same share: the text, a signal's values, a picture's file."""
-        return keys_of(self.items) if isinstance(self.items, list) else self.where
+    @property
+    def pictures(self) -> bool:
+        """Whether examples lie side by side in one array."""
+        return isinstance(self.items, np.ndarray)
+
+    def marks(self) -> np.ndarray:
+        """Give what two examples that are the same share (n,): by the text, values, or a picture's file."""
+        return marks_of(self.where if self.pictures else self.items)
 
     def of(self, rows: np.ndarray) -> Any:  # noqa: ANN401 - texts, signals or pictures
         """Give the examples of some rows."""
         return picked(self.items, rows)
 
 
-def keys_of(items: Any) -> list[str]:  # noqa: ANN401 - texts, signals or pictures
-    """Give what tells different examples apart: texts as they are, of others a hash."""
-    return [
-        item if isinstance(item, str) else hashlib.sha256(item.tobytes()).hexdigest()
-        for item in items
-    ]
+def marks_of(items: Iterable[Any]) -> np.ndarray:
+    """Give what tells different texts, arrays or tagged sequences apart (n,)."""
+    return np.fromiter(map(_mark, items), np.uint64)
+
+
+def _mark(item: Any) -> int:  # noqa: ANN401 - a text, an array or a tagged sequence
+    if isinstance(item, str):
+        return mark(item.encode("utf-8", "surrogatepass"))
+    return mark(item.tobytes() if isinstance(item, np.ndarray) else item.key)
 
 
 class Examples(ABC):
@@ -158,13 +165,3 @@ def picked(values: Any, rows: Sequence[int] | np.ndarray) -> Any:  # noqa: ANN40
 def tensors(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
     """Give arrays to a device."""
     return [torch.from_numpy(array).to(device) for array in arrays]
-
-
-def refuse_texts_own(settings: Settings, unit: str) -> None:
-    """Refuse what only texts can be asked for.
-
-    Raises:
-        InputError: If the settings ask for it.
-    """
-    if settings.data.phrases or settings.data.merge or settings.model.vectors:
-        raise InputError(f"--phrases, --merge and --vectors are for texts, and these are {unit}")

@@ -73,7 +73,7 @@ class Several(Task):
         words: Words,
         heads: Heads,
         fitted: Fitted,
-        splits: Mapping[Split, list[Tagged]] | None = None,
+        splits: Mapping[Split, Sequence[Tagged]] | None = None,
     ) -> None:
         self.settings, self.words, self.heads, self.fitted = settings, words, heads, fitted
         self._splits = splits
@@ -91,9 +91,7 @@ class Several(Task):
         splits = split_sequences(
             found, settings, lambda sources: read_tagged_several(sources, data)
         )
-        keys: dict[Split, list[str]]
-        keys = {split: [one.key for one in part] for split, part in splits.items()}
-        warn_of_leaks(keys, "sequences")
+        warn_of_leaks(splits, "sequences")
         usual = ("upos", "xpos") if NAMED.search(found[0].file) else ()
         if data.source == (PYTHON,):
             usual = ("kind", "brackets")
@@ -142,7 +140,7 @@ class Several(Task):
         """Put sequences side by side."""
         return side_by_side(sequences, self.words, self.heads, random)
 
-    def _part(self, split: Split) -> list[Tagged]:
+    def _part(self, split: Split) -> Sequence[Tagged]:
         return in_split(self._splits, split)
 
     @cached_property
@@ -230,15 +228,18 @@ class Several(Task):
 
     def _baselines(self, batches: Sequence[TagBatch]) -> dict[str, dict[str, float]]:
         each = [
-            tag_baselines.judge(
-                [_of_head(batch, n) for batch in batches],
-                self.fitted[name],
-                self.words,
-                self.heads.labels[n],
-            )
+            [
+                tag_baselines.judge(
+                    _of_head(batch, n), self.fitted[name], self.words, self.heads.labels[n]
+                )
+                for batch in batches
+            ]
             for n, name in self._heads
         ]
-        return {name: self._figures([one[name] for one in each]) for name in each[0]}
+        return {
+            name: self._figures([[one[name] for one in task] for task in each])
+            for name in each[0][0]
+        }
 
     def progress(self, loss: float) -> dict[str, float]:
         """Give a training loss as it is."""

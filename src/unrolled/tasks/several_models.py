@@ -56,6 +56,7 @@ class SeveralTaggers(nn.Module):
         )
         if settings.model.initial_scale:
             normal_start(self, settings.model.initial_scale)
+        first.begin(words, settings.model)
         self.readers.extend([deepcopy(first) for _ in range(others)])
         self.fixed: Tensor
         self.register_buffer("fixed", torch.tensor(weights or [1.0] * count), persistent=False)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.data.splits import SPLITS, Split
+from unrolled.data.splits import SPLITS, Split, numbered
 from unrolled.errors import InputError
 from unrolled.settings import DataSettings, Settings
-from unrolled.tasks.examples import Found, keys_of
+from unrolled.tasks.examples import Found, marks_of
 from unrolled.tasks.pictures import HELD_OUT
 
 BLOCK = 32
@@ -35,20 +35,22 @@ def split_rows(found: Found, settings: Settings, unit: str = "examples") -> dict
         InputError: If there are too few for a split that should have some, or stratifying finds a label
             with one example.
     """
-    data, keys = settings.data, found.keys()
-    kept = [bool(HELD_OUT.search(name)) for name in found.where]
-    pictures = not isinstance(found.items, list)
-    own_test = any(kept) and not all(kept) and pictures and not (data.folds or data.test)
-    apart = np.array(kept) & own_test
-    distinct = {key: i for i, key in enumerate(dict.fromkeys(np.array(keys, object)[~apart]))}
-    count = len(distinct)
+    data, marks = settings.data, found.marks()
+    apart = np.zeros(len(marks), bool)
+    if found.pictures and not (data.folds or data.test):
+        apart |= [bool(HELD_OUT.search(name)) for name in found.where]
+        apart &= not apart.all()
+    own_test = bool(apart.any())
+    distinct = numbered(marks[~apart])
+    count = int(distinct.max(initial=-1)) + 1
     random = np.random.default_rng([settings.training.seed])
     places = random.permutation(count)
     if data.stratify:
-        often = Counter(found.labels)
-        by_rarity = sorted(zip(found.labels, keys, strict=True), key=lambda one: -often[one[0]])
-        label_of = {key: label for label, key in by_rarity}  # of several labels the rarest
-        places = _stratified([label_of[key] for key in distinct], places, random)
+        often, labels = Counter(found.labels), np.array(found.labels, object)[~apart]
+        by_rarity = np.argsort([-often[label] for label in labels], kind="stable")
+        label_of = np.empty(count, object)
+        label_of[distinct[by_rarity]] = labels[by_rarity]  # of several labels the rarest
+        places = _stratified(label_of.tolist(), places, random)
     part = np.full(count, 2)  # of each distinct text
     if data.folds:
         if count < data.folds:
@@ -67,9 +69,8 @@ def split_rows(found: Found, settings: Settings, unit: str = "examples") -> dict
             )
     within = np.argsort(np.argsort(places[rest]))
     part[rest] = np.searchsorted(ends, within, side="right")
-    of_row = np.array(
-        [2 if gone else part[distinct[key]] for key, gone in zip(keys, apart, strict=True)]
-    )
+    of_row = np.full(len(marks), 2)
+    of_row[~apart] = part[distinct]
     return {split: np.flatnonzero(of_row == i) for i, split in enumerate(SPLITS)}
 
 
@@ -125,19 +126,19 @@ def check_labels(found: Found, known: Collection[str]) -> None:
     Raises:
         InputError: If there is one; the sentence says where.
     """
-    for label, where in zip(found.labels, found.where, strict=True):
+    for row, label in enumerate(found.labels):
         if label not in known:
             raise InputError(
-                f"{where}: the model does not know the label {label!r}; "
+                f"{found.where[row]}: the model does not know the label {label!r}; "
                 f"it was trained on {', '.join(sorted(known))}"
             )
 
 
 def warn_of_leaks(items: Mapping[Split, Any], unit: str) -> None:
     """Warn if held-out examples stand among those that are learned from."""
-    known = set(keys_of(items["training"]))
+    known = np.unique(marks_of(items["training"]))
     for split in ("validation", "test"):
-        count = sum(key in known for key in keys_of(items[split]))
+        count = np.isin(marks_of(items[split]), known).sum()
         if count:
             _log.warning(
                 "%d of the %d %s %s are learned from as well, so its figures flatter the model",

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.data.splits import Split
-from unrolled.data.tagged import Labels, Numbers, TagBatch
+from unrolled.data.tagged import Labels, Numbers, TagBatch, Words
 from unrolled.settings import Settings
+from unrolled.settings.belonging import STEPS, refuse_others
 from unrolled.tasks import tag_figures
 from unrolled.tasks.tag_copying import COPYING, Copying
-from unrolled.tasks.tag_figures import Judged
+from unrolled.tasks.tag_figures import Judged, Tally
 from unrolled.tasks.tag_sources import ROWS_AT_ONCE, Read, Source
 from unrolled.tasks.taggers import Tagger, tensors
 from unrolled.tasks.task import Artefacts, Carry, Criterion, Task, seeded
@@ -54,8 +55,10 @@ class Tag(Task):
         Raises:
             InputError: If the data is missing or damaged, or has too few sequences to split.
         """
-        copies = settings.data.source == (COPYING,)
-        return cls(settings, Copying(settings) if copies else Read.prepare(settings))
+        if settings.data.source == (COPYING,):
+            refuse_others(settings, STEPS, COPYING)
+            return cls(settings, Copying(settings))
+        return cls(settings, Read.prepare(settings))
 
     @classmethod
     def restore(cls, settings: Settings, artefacts: Artefacts) -> Self:
@@ -113,18 +116,19 @@ class Tag(Task):
 
     def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Judge a split: ``accuracy`` and ``nats_per_step``, of spans ``f1``; or ``mse`` and ``r2``."""
-        judged = [self._judge(model, batch) for batch in self.source.held_out(split)]
+        judged = (self._judge(model, batch) for batch in self.source.held_out(split))
         return tag_figures.figures(judged, self.source.outputs)
 
     def baselines(self, split: Split) -> dict[str, dict[str, float]]:
         """Judge what needs no sequence; of copying, what needs no memory."""
-        return self._baselines(list(self.source.held_out(split)))
+        beside: dict[str, Tally] = {}
+        for batch in self.source.held_out(split):
+            self._count_baselines(batch, beside)
+        return {name: tally.figures() for name, tally in beside.items()}
 
-    def _baselines(self, batches: Sequence[TagBatch]) -> dict[str, dict[str, float]]:
-        return {
-            name: tag_figures.figures(judged, self.source.outputs)
-            for name, judged in self.source.baselines(batches).items()
-        }
+    def _count_baselines(self, batch: TagBatch, beside: dict[str, Tally]) -> None:
+        for name, judged in self.source.baselines(batch).items():
+            beside.setdefault(name, Tally(self.source.outputs)).add(judged)
 
     def progress(self, loss: float) -> dict[str, float]:
         """Give a training loss as it is."""
@@ -141,7 +145,10 @@ class Tag(Task):
         )
         judged = self._judge(model, batch)
         chosen = np.linspace(0, len(batch.lengths) - 1, SHOWN).astype(int)
-        return "\n".join(self._line(batch, judged, row) for row in dict.fromkeys(chosen))
+        lines = [self._line(batch, judged, row) for row in dict.fromkeys(chosen)]
+        inputs = self.source.inputs
+        told = inputs.told if isinstance(inputs, Words) and step == 0 else ""
+        return "\n".join([told, *lines] if told else lines)
 
     def _line(self, batch: TagBatch, judged: Judged, row: int) -> str:
         """Write the end of a row."""
@@ -168,12 +175,12 @@ class Tag(Task):
         if not (data.tests or data.validates):
             return {}
         batches = self.source.held_out("test" if data.tests else "validation")
-        judged = [self._judge(model, batch) for batch in batches]
+        judged = (self._judge(model, batch) for batch in batches)
         outputs = self.source.outputs
         if isinstance(outputs, Numbers):
             from unrolled.tasks.tag_pictures import course
 
-            return {"course.png": course(judged[-1], outputs)}
+            return {"course.png": course([*judged][-1], outputs)}
         from unrolled.tasks.label_pictures import confusion_picture
 
         return {"confusion.png": confusion_picture(outputs.names, *tag_figures.together(judged))}
@@ -191,20 +198,31 @@ class Tag(Task):
             InputError: If the data is missing or damaged, or has a tag the model does not know.
         """
         source = self.source
-        batches = list(source.other(sources))
-        judged = [self._judge(model, batch) for batch in batches]
-        found: dict[str, Any] = {
-            **tag_figures.figures(judged, source.outputs),
-            "steps": sum(int(batch.lengths.sum()) for batch in batches),
-        }
+        tally, beside, counts = (
+            Tally(source.outputs),
+            dict[str, Tally](),
+            {"steps": 0, "unknown": 0},
+        )
+
+        def judged() -> Iterator[Judged]:
+            for batch in source.other(sources):
+                self._count_baselines(batch, beside)
+                counts["steps"] += int(batch.lengths.sum())
+                counts["unknown"] += int(source.inputs.unknown(batch.inputs)[batch.inside].sum())
+                one = self._judge(model, batch)
+                tally.add(one)
+                yield one
+
+        truth, told = tag_figures.together(judged())
+        found: dict[str, Any] = {**tally.figures(), "steps": counts["steps"]}
         if isinstance(source.outputs, Labels):
             from unrolled.tasks.judging import report
 
-            unknown = (source.inputs.unknown(b.inputs)[b.inside].sum() for b in batches)
-            found["unknown_tokens"] = int(sum(unknown))
-            found |= report(source.outputs.names, *tag_figures.together(judged))
-            found["error_by_step"] = tag_figures.error_by_step(judged)
-        return {**found, "baselines": self._baselines(batches)}
+            found["unknown_tokens"] = counts["unknown"]
+            found |= report(source.outputs.names, truth, told)
+            found["error_by_step"] = tally.error_by_step()
+        found["baselines"] = {name: one.figures() for name, one in beside.items()}
+        return found
 
     def predict(self, model: nn.Module, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Give the tag of each word of each text, or what is told of each step of each file's sequences.

@@ -1,6 +1,6 @@
 """What needs no sequence: the most frequent tag, that of each word, a linear model of a vector alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -11,17 +11,18 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def fit(
-    batches: Sequence[TagBatch], inputs: Words | Vectors, outputs: Labels | Numbers
+    batches: Iterable[TagBatch], inputs: Words | Vectors, outputs: Labels | Numbers
 ) -> dict[str, np.ndarray]:
     """Fit the baselines on the training split."""
-    x = np.concatenate([batch.inputs[0][batch.inside] for batch in batches])
-    y = np.concatenate([batch.tags[batch.inside] for batch in batches])
+    pairs = ((batch.inputs[0][batch.inside], batch.tags[batch.inside]) for batch in batches)
     if isinstance(inputs, Words):
         if isinstance(outputs, Numbers):
             return {}
         counts = np.zeros((inputs.size, outputs.size))
-        np.add.at(counts, (x, y), 1)
+        for words, tags in pairs:
+            np.add.at(counts, (words, tags), 1)
         return {"counts": counts}
+    x, y = (np.concatenate(side) for side in zip(*pairs, strict=True))
     if isinstance(outputs, Numbers):
         weight, *_ = np.linalg.lstsq(_with_one(x), y, rcond=None)
         return {"linear": weight}
@@ -48,31 +49,26 @@ def _logistic(x: np.ndarray, y: np.ndarray, tags: int) -> np.ndarray:
 
 
 def judge(
-    batches: Sequence[TagBatch], fitted: Arrays, inputs: Words | Vectors, outputs: Labels | Numbers
-) -> dict[str, list[Judged]]:
+    batch: TagBatch, fitted: Arrays, inputs: Words | Vectors, outputs: Labels | Numbers
+) -> dict[str, Judged]:
     """Let each baseline tell."""
+    x = batch.inputs[0]
     if isinstance(outputs, Numbers):
-        found = {"mean": [_numbers(batch, np.zeros(outputs.size)) for batch in batches]}
+        found = {"mean": _numbers(batch, np.zeros(outputs.size))}
         if "linear" in fitted:
-            linear = fitted["linear"]
-            found["linear"] = [_numbers(b, _with_one(b.inputs[0]) @ linear) for b in batches]
+            found["linear"] = _numbers(batch, _with_one(x) @ fitted["linear"])
         return found
     counts = fitted["counts"]
     tags = counts.sum(0) + 1
     frequency = tags / tags.sum()
-    found = {
-        "most_frequent_tag": [
-            tell(b, np.broadcast_to(frequency, (*b.tags.shape, len(tags)))) for b in batches
-        ]
-    }
+    everywhere = np.broadcast_to(frequency, (*batch.tags.shape, len(tags)))
+    found = {"most_frequent_tag": tell(batch, everywhere)}
     if isinstance(inputs, Words):
-        known = counts + frequency  # one more of each word, its tag by the frequency of all
-        known /= known.sum(1, keepdims=True)
-        found["most_frequent_per_token"] = [tell(b, known[b.inputs[0]]) for b in batches]
+        known = counts[x] + frequency  # one more of each word, its tag by the frequency of all
+        known /= known.sum(-1, keepdims=True)
+        found["most_frequent_per_token"] = tell(batch, known)
     elif "linear" in fitted:
-        found["linear"] = [
-            tell(b, _softmax(_with_one(b.inputs[0]) @ fitted["linear"])) for b in batches
-        ]
+        found["linear"] = tell(batch, _softmax(_with_one(x) @ fitted["linear"]))
     return found
 
 

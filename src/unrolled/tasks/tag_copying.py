@@ -71,9 +71,9 @@ class Copying(Source):
         """Symbols with spaces between."""
         yield from texts(inputs, characters=False)
 
-    def baselines(self, batches: Sequence[TagBatch]) -> dict[str, list[Judged]]:
+    def baselines(self, batch: TagBatch) -> dict[str, Judged]:
         """Tell blanks until the answer is due, then any symbol."""
-        return {"memoryless": [tag_baselines.tell(b, _memoryless(b.tags)) for b in batches]}
+        return {"memoryless": tag_baselines.tell(batch, _memoryless(batch.tags))}
 
     @property
     def digest(self) -> str:

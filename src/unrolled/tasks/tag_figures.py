@@ -53,6 +53,57 @@ def spans(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
         kind, before = name, mark
 
 
+class Tally:
+    """Figures of what is told batch by batch, of which none is kept; of numbers all are.
+
+    Args:
+        outputs: What is told.
+    """
+
+    def __init__(self, outputs: Labels | Numbers) -> None:
+        self.outputs, self.nats = outputs, 0.0
+        self.wrong = np.zeros(0, np.int64)
+        """Wrong tags at the first step, the second, ..."""
+        self.steps = np.zeros(0, np.int64)
+        """Tags at each."""
+        self.spans = np.zeros(3, np.int64)
+        """Right, told, true."""
+        self._numbers: list[Judged] = []
+
+    def add(self, one: Judged) -> None:
+        """Judge one more batch."""
+        if isinstance(self.outputs, Numbers):
+            self._numbers.append(one)
+            return
+        self.nats += one.nats
+        self.wrong = _longer(self.wrong, ((one.told != one.truth) & one.inside).sum(1))
+        self.steps = _longer(self.steps, one.inside.sum(1))
+        if are_spans(self.outputs.names):
+            self.spans += _spans_of(one, self.outputs.names)
+
+    def figures(self) -> dict[str, float]:
+        """Give the figures of :func:`figures`."""
+        if isinstance(self.outputs, Numbers):
+            return _of_numbers(self._numbers, self.outputs)
+        steps = int(self.steps.sum())
+        found = {
+            "accuracy": (steps - int(self.wrong.sum())) / steps,
+            "nats_per_step": self.nats / steps,
+        }
+        if not are_spans(self.outputs.names):
+            return found
+        right, told, true = self.spans.tolist()
+        return found | {
+            "precision": right / told if told else 0.0,
+            "recall": right / true if true else 0.0,
+            "f1": 2 * right / (told + true) if told + true else 0.0,
+        }
+
+    def error_by_step(self) -> list[float]:
+        """Give the share of wrong tags at the first step, the second, ..."""
+        return (self.wrong[self.steps > 0] / self.steps[self.steps > 0]).tolist()
+
+
 def figures(judged: Iterable[Judged], outputs: Labels | Numbers) -> dict[str, float]:
     """Judge what was told.
 
@@ -61,32 +112,28 @@ def figures(judged: Iterable[Judged], outputs: Labels | Numbers) -> dict[str, fl
         and ``f1`` of whole spans. Of numbers ``mse`` in the data's units and ``r2``, the mean over targets
         of 1 - squared error / variance.
     """
-    judged = list(judged)
-    if isinstance(outputs, Numbers):
-        return _of_numbers(judged, outputs)
-    steps = sum(int(one.lengths.sum()) for one in judged)
-    right = sum(int(((one.told == one.truth) & one.inside).sum()) for one in judged)
-    found = {
-        "accuracy": right / steps,
-        "nats_per_step": float(sum(one.nats for one in judged)) / steps,
-    }
-    return found | (_of_spans(judged, outputs.names) if are_spans(outputs.names) else {})
-
-
-def _of_spans(judged: Sequence[Judged], names: Sequence[str]) -> dict[str, float]:
-    right = told = true = 0
+    tally = Tally(outputs)
     for one in judged:
-        for row, length in enumerate(one.lengths):
-            found, wanted = (
-                set(spans([names[int(tag)] for tag in side[:length, row]]))
-                for side in (one.told, one.truth)
-            )
-            right, told, true = right + len(found & wanted), told + len(found), true + len(wanted)
-    return {
-        "precision": right / told if told else 0.0,
-        "recall": right / true if true else 0.0,
-        "f1": 2 * right / (told + true) if told + true else 0.0,
-    }
+        tally.add(one)
+    return tally.figures()
+
+
+def _longer(total: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """Add up counts by step, of which one has more steps."""
+    width = max(len(total), len(more))
+    return np.pad(total, (0, width - len(total))) + np.pad(more, (0, width - len(more)))
+
+
+def _spans_of(one: Judged, names: Sequence[str]) -> np.ndarray:
+    """Count the spans that are right, told, and true (3,)."""
+    counts = np.zeros(3, np.int64)
+    for row, length in enumerate(one.lengths):
+        told, true = (
+            set(spans([names[int(tag)] for tag in side[:length, row]]))
+            for side in (one.told, one.truth)
+        )
+        counts += len(told & true), len(told), len(true)
+    return counts
 
 
 def _of_numbers(judged: Sequence[Judged], outputs: Numbers) -> dict[str, float]:
@@ -98,17 +145,15 @@ def _of_numbers(judged: Sequence[Judged], outputs: Numbers) -> dict[str, float]:
     return found | ({"r2": float(r2_score(truth, told))} if len(truth) > 1 else {})
 
 
-def together(judged: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray]:
+def together(judged: Iterable[Judged]) -> tuple[np.ndarray, np.ndarray]:
     """Put what is true and what was told of all steps in a row: (n,), or numbers (n, O)."""
-    truth = np.concatenate([one.truth[one.inside] for one in judged])
-    return truth, np.concatenate([one.told[one.inside] for one in judged])
+    pairs = [(_small(one.truth[one.inside]), _small(one.told[one.inside])) for one in judged]
+    truth, told = zip(*pairs, strict=True)
+    return np.concatenate(truth), np.concatenate(told)
 
 
-def error_by_step(judged: Sequence[Judged]) -> list[float]:
-    """Give the share of wrong tags at the first step, the second, ..."""
-    wrong = np.zeros(max(len(one.truth) for one in judged))
-    count = np.zeros_like(wrong)
-    for one in judged:
-        wrong[: len(one.truth)] += ((one.told != one.truth) & one.inside).sum(1)
-        count[: len(one.truth)] += one.inside.sum(1)
-    return (wrong[count > 0] / count[count > 0]).tolist()
+def _small(values: np.ndarray) -> np.ndarray:
+    """Hold whole numbers in as few bytes as they take."""
+    if values.dtype.kind != "i":
+        return values
+    return values.astype(np.min_scalar_type(int(values.max(initial=0))))

@@ -6,13 +6,13 @@ T steps, B rows.
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 
-from unrolled.data.splits import SPLITS, Split, in_batch
+from unrolled.data.splits import SPLITS, Split, in_batch, numbered
 from unrolled.data.stepwise import is_stepwise, read_stepwise
 from unrolled.data.tagged import (
     CODES,
@@ -25,14 +25,19 @@ from unrolled.data.tagged import (
     side_by_side,
 )
 from unrolled.data.tagged_files import part_of, read_tagged
+from unrolled.data.vectors import begin_vectors
 from unrolled.errors import InputError
 from unrolled.settings import Settings
+from unrolled.settings.belonging import STEPS, refuse_others
 from unrolled.tasks import tag_baselines
+from unrolled.tasks.examples import marks_of, picked
 from unrolled.tasks.splitting import shuffled, warn_of_leaks
 from unrolled.tasks.tag_figures import Judged, are_spans
 from unrolled.tasks.task import in_split
 
 ROWS_AT_ONCE = 250
+UNKNOWN = "<unk>"
+"""How files of vectors call the word that stands for all others, if they have one."""
 _EACH_WORD = 7  # names the stream of random numbers of word dropout
 
 
@@ -79,7 +84,7 @@ class Source(ABC):
         """Name and steps of what is to be tagged."""
 
     @abstractmethod
-    def baselines(self, batches: Sequence[TagBatch]) -> dict[str, list[Judged]]:
+    def baselines(self, batch: TagBatch) -> dict[str, Judged]:
         """What each baseline tells."""
 
     @property
@@ -108,7 +113,7 @@ class Read(Source):
         inputs: Words | Vectors,
         outputs: Labels | Numbers,
         fitted: Mapping[str, np.ndarray],
-        splits: Mapping[Split, list[Tagged]] | None = None,
+        splits: Mapping[Split, Sequence[Tagged]] | None = None,
     ) -> None:
         self.settings, self.inputs, self.outputs = settings, inputs, outputs
         self.fitted, self._splits = fitted, splits
@@ -124,12 +129,14 @@ class Read(Source):
     def prepare(cls, settings: Settings) -> Self:
         """Read and split the sequences; fit what encodes them, and the baselines, on the training split."""
         data = settings.data
-        parts: dict[Split, list[Tagged]]
-        if is_stepwise(data.source):
+        parts: dict[Split, Sequence[Tagged]]
+        stepwise = is_stepwise(data.source)
+        refuse_others(settings, STEPS, "vectors" if stepwise else "words")
+        if stepwise:
             first = read_stepwise(data.source, data)
             columns, targets = first.columns, first.targets
 
-            def read(sources: Sequence[str]) -> list[Tagged]:
+            def read(sources: Sequence[str]) -> Sequence[Tagged]:
                 found = read_stepwise(
                     sources, data, columns=columns, targets=targets, numeric=first.numeric
                 )
@@ -146,13 +153,9 @@ class Read(Source):
                 read_tagged(data.source, data), settings, lambda names: read_tagged(names, data)
             )
             inputs, outputs = fit_words(parts["training"], settings), _labels(parts)
-        keys: dict[Split, list[str]]
-        keys = {split: [one.key for one in part] for split, part in parts.items()}
-        warn_of_leaks(keys, "sequences")
+        warn_of_leaks(parts, "sequences")
         made = cls(settings, inputs, outputs, {}, parts)
-        made.fitted = tag_baselines.fit(
-            [made.of(one) for one in by_length(parts["training"])], inputs, outputs
-        )
+        made.fitted = tag_baselines.fit(map(made.of, by_length(parts["training"])), inputs, outputs)
         return made
 
     @classmethod
@@ -189,7 +192,7 @@ class Read(Source):
         """Put sequences side by side."""
         return side_by_side(sequences, self.inputs, self.outputs, random)
 
-    def _part(self, split: Split) -> list[Tagged]:
+    def _part(self, split: Split) -> Sequence[Tagged]:
         return in_split(self._splits, split)
 
     @property
@@ -239,9 +242,9 @@ class Read(Source):
             for one in found.sequences:
                 yield name, one.steps
 
-    def baselines(self, batches: Sequence[TagBatch]) -> dict[str, list[Judged]]:
+    def baselines(self, batch: TagBatch) -> dict[str, Judged]:
         """What needs no sequence."""
-        return tag_baselines.judge(batches, self.fitted, self.inputs, self.outputs)
+        return tag_baselines.judge(batch, self.fitted, self.inputs, self.outputs)
 
     @property
     def digest(self) -> str:
@@ -282,64 +285,75 @@ def drawn_rows(
     return chosen, [np.random.default_rng([seed, _EACH_WORD, step, place]) for place in places]
 
 
-def fit_words(sequences: Sequence[Tagged], settings: Settings) -> Words:
-    """Count the words of the training split, and see how they are spelt, as the settings say."""
+def fit_words(sequences: Iterable[Tagged], settings: Settings) -> Words:
+    """Count the words of the training split, and see how they are spelt, as the settings say.
+
+    If the settings name a file of vectors, what the words' vectors begin as is read, too.
+    """
     data, kind = settings.data, settings.tagger.characters
-    return Words.fit(
+    words = Words.fit(
         sequences,
         data.vocabulary_size,
         spelt=None if kind is None else kind != "none",
         lowercase=data.lowercase,
         dropout=settings.tagger.word_dropout,
     )
+    if settings.model.vectors:
+        known = [*words.words, UNKNOWN]
+        words.begin_with(*begin_vectors(settings.model, known, settings.training.seed))
+    return words
 
 
-def _labels(parts: Mapping[Split, list[Tagged]]) -> Labels:
+def _labels(parts: Mapping[Split, Sequence[Tagged]]) -> Labels:
     """Collect the tags. Those that only held-out sequences have are known, too, though never right."""
     return Labels(sorted({tag for part in parts.values() for one in part for tag in one.tags}))
 
 
 def split_sequences(
-    sequences: list[Tagged], settings: Settings, read: Callable[[Sequence[str]], list[Tagged]]
-) -> dict[Split, list[Tagged]]:
+    sequences: Sequence[Tagged],
+    settings: Settings,
+    read: Callable[[Sequence[str]], Sequence[Tagged]],
+) -> dict[Split, Sequence[Tagged]]:
     """Take out what has its place, by the settings or by its file's name; share out the rest.
 
     Sequences with the same steps all go to the same split, so that none is judged on what was learned.
     """
     data = settings.data
     given: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
-    parts: dict[Split, list[Tagged]]
+    parts: dict[Split, Sequence[Tagged]]
     parts = {split: read(sources) for split, sources in given.items() if sources}
-    named = [part_of(one.file) for one in sequences]
+    named = np.array([part_of(one.file) or "" for one in sequences])
+    rest = np.arange(len(sequences))
     if not parts and "training" in named:
-        for one, split in zip(sequences, named, strict=True):
-            if split in given:
-                parts.setdefault(split, []).append(one)
-        sequences = [one for one, split in zip(sequences, named, strict=True) if split not in parts]
+        for split in given:
+            if len(rows := np.flatnonzero(named == split)):
+                parts[split] = picked(sequences, rows)
+        rest = np.flatnonzero(~np.isin(named, [*parts]))
     fractions = np.array(data.split)
     fractions[[split in parts for split in SPLITS]] = 0
     fractions /= fractions.sum()
-    alike: dict[Any, list[Tagged]] = {}
-    for one in sequences:
-        alike.setdefault(one.key, []).append(one)
-    different = list(alike.values())
-    order = np.random.default_rng([settings.training.seed]).permutation(len(different))
-    ends = np.rint(np.cumsum((0, *fractions)) * len(different)).astype(int)
+    alike = numbered(marks_of(sequences[row] for row in rest.tolist()))
+    count = int(alike.max(initial=-1)) + 1
+    order = np.random.default_rng([settings.training.seed]).permutation(count)
+    places = np.argsort(order)[alike]  # of those that are alike the same
+    drawn = np.argsort(places, kind="stable")
+    ends = np.rint(np.cumsum((0, *fractions)) * count).astype(int)
+    borders = np.searchsorted(places[drawn], ends)
     for number, split in enumerate(SPLITS):
-        part = order[ends[number] : ends[number + 1]]
-        if fractions[number] and not len(part):
+        if fractions[number] and ends[number] == ends[number + 1]:
             raise InputError(
-                f"{len(different)} different sequences are too few to split: none is left for {split}"
+                f"{count} different sequences are too few to split: none is left for {split}"
             )
-        parts.setdefault(split, [one for i in part for one in different[i]])
+        rows = rest[drawn[borders[number] : borders[number + 1]]]
+        parts.setdefault(split, picked(sequences, rows))
     return parts
 
 
 def by_length(sequences: Sequence[Tagged]) -> Iterator[list[Tagged]]:
     """Cut into what is judged side by side, sequences of like length together."""
-    ordered = sorted(sequences, key=len)
-    for start in range(0, len(ordered), ROWS_AT_ONCE):
-        yield ordered[start : start + ROWS_AT_ONCE]
+    order = np.argsort([len(one) for one in sequences], kind="stable")
+    for start in range(0, len(order), ROWS_AT_ONCE):
+        yield [*picked(sequences, order[start : start + ROWS_AT_ONCE])]
 
 
 def texts(inputs: Sequence[str], *, characters: bool) -> Iterator[tuple[str, list[str]]]:

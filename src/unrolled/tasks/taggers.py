@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from unrolled.cells import LSTM
 from unrolled.cells.start import normal_start
 from unrolled.data.tagged import Labels, Numbers, TagBatch, Vectors, Words
+from unrolled.data.vectors import check_frozen
 from unrolled.engine.randomness import dropout
 from unrolled.errors import InputError
 from unrolled.layers import Convolution1d, Mixed, Recurrent, Symbols
 from unrolled.layers.build import make_net
-from unrolled.settings import Settings, TaggerSettings
+from unrolled.settings import ModelSettings, Settings, TaggerSettings
 from unrolled.tasks.tag_readouts import Readout, make_readout
 
 TAPS = 3
@@ -64,7 +65,8 @@ class WordVectors(nn.Module):
 
     def __init__(self, words: Words, settings: Settings) -> None:
         super().__init__()
-        self.symbols = Symbols(words.size, settings.model.embedding)
+        check_frozen(settings.model)
+        self.symbols = Symbols(words.size, words.width or settings.model.embedding)
         self.width = self.symbols.width
         self.spelling = None
         if words.characters:
@@ -78,6 +80,16 @@ class WordVectors(nn.Module):
             return x
         _, spelling, lengths, which = inputs
         return torch.cat([x, self.spelling(spelling, lengths)[which]], -1)
+
+    @torch.no_grad()
+    def begin(self, words: Words, *, frozen: bool) -> None:
+        """Let words begin as the vectors that were read for them, and leave these so if they are frozen."""
+        table = self.symbols.table
+        if table is None or words.width is None:
+            return
+        if words.vectors is not None:
+            table.weight.copy_(torch.from_numpy(words.vectors))
+        table.weight.requires_grad_(not frozen)
 
 
 class Numeric(nn.Module):
@@ -133,6 +145,11 @@ class Reader(nn.Module):
         self.dtype: torch.dtype = getattr(torch, model.dtype)
         """Of the states."""
 
+    def begin(self, inputs: Words | Vectors, model: ModelSettings) -> None:
+        """Let words begin as the vectors that were read for them, after all weights were drawn."""
+        if isinstance(self.front, WordVectors) and isinstance(inputs, Words):
+            self.front.begin(inputs, frozen=model.frozen_vectors)
+
     def states(self, inputs: tuple[Tensor, ...], lengths: Tensor) -> Tensor:
         """Give what is read out (T, B, H)."""
         x = self._dropped(self.front(inputs, self.dtype), 0)
@@ -167,6 +184,7 @@ class Tagger(Reader):
         self.readout: Readout = make_readout(self.width, outputs, settings)
         if model.initial_scale:
             normal_start(self, model.initial_scale)
+        self.begin(inputs, model)
         self.to(self.dtype)
 
     def forward(

@@ -7,8 +7,9 @@ from typing import Any, Self
 import numpy as np
 from torch import nn
 
-from unrolled.data import Vocabulary, fit_vocabulary, read_table
-from unrolled.data.vectors import read_vectors
+from unrolled.data import Vocabulary, fit_vocabulary, read_table, stored
+from unrolled.data.stored import Stored
+from unrolled.data.vectors import begin_vectors
 from unrolled.errors import InputError
 from unrolled.settings import DataSettings, Settings
 from unrolled.tasks.bag import Bag
@@ -68,29 +69,16 @@ class Texts(Examples):
         # a line end after each, so that no word runs on into the next text
         ended = (f"{spaced(text, settings.data)}\n" for text in items)
         own = cls(settings, classes, fit_vocabulary(ended, settings.data))
-        if source := settings.model.vectors:
-            own.begin_with(source)
+        if settings.model.vectors:
+            symbols, seed = own.vocabulary.symbols, settings.training.seed
+            own.vectors, own.told = begin_vectors(settings.model, symbols, seed)
+            own.width = own.vectors.shape[1]
         return own
 
-    def begin_with(self, source: str) -> None:
-        """Let vectors begin as a file has them."""
-        model = self.settings.model
-        found = read_vectors(source, self.vocabulary.symbols)
-        self.width = found.table.shape[1]
-        if model.embedding not in (None, self.width):
-            raise InputError(
-                f"{source} has vectors of {self.width} numbers; leave out --embedding {model.embedding}"
-            )
-        if not found.found.any():
-            raise InputError(f"{source} has a vector for none of the {len(found.found)} symbols")
-        self.vectors = found.begin(self.settings.training.seed)
-        self.told = (
-            f"{source} has vectors for {found.found.sum():,} of {len(found.found):,} symbols"
-        )
-
-    def inputs(self, items: Sequence[str]) -> list[np.ndarray]:
+    def inputs(self, items: Iterable[str]) -> Stored[np.ndarray]:
         """Give the ids of each text."""
-        return [self.vocabulary.encode(spaced(text, self.settings.data)) for text in items]
+        ids = (self.vocabulary.encode(spaced(text, self.settings.data)) for text in items)
+        return stored.numbers(self.vocabulary.dtype).of(ids)
 
     def spelt(self, text: str) -> list[str]:
         """Give the symbols of a text as they stand in it, those too that the vocabulary lacks."""
@@ -104,6 +92,7 @@ class Texts(Examples):
         self, inputs: Sequence[np.ndarray], place: tuple[int, int] | None
     ) -> tuple[np.ndarray, ...]:
         """Pad texts to ids (T, B), at least one step, and lengths (B,), both int64; varied in training."""
+        inputs = [*inputs]
         if place is not None:
             step, first = place
             varied, size = self.settings.varied, len(self.vocabulary)
@@ -182,15 +171,18 @@ def read_texts(sources: Sequence[str], data: DataSettings) -> Found:
         tuple((_cased(text, data), merged[label]) for text, label in parts if label in merged)
         for parts in table.phrases
     ]
-    kept = [row for row, label in enumerate(table.labels) if label in merged]
-    if not kept:
+    kept = np.flatnonzero([label in merged for label in table.labels])
+    if not len(kept):
         found = ", ".join(sorted(set(table.labels)))
         raise InputError(f"--merge names none of the labels of {', '.join(sources)}: {found}")
     gone = (row for row, label in enumerate(table.labels) if label not in merged)
+    items = table.texts[kept]
+    if data.lowercase or data.simplify:
+        items = stored.texts().of(_cased(text, data) for text in items)
     return Found(
-        [_cased(table.texts[row], data) for row in kept],
+        items,
         [merged[table.labels[row]] for row in kept],
-        [table.where[row] for row in kept],
+        table.where[kept],
         [phrases[row] for row in kept],
         [pair for row in gone for pair in phrases[row]],
     )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unrolled.data.vectors import check_frozen
 from unrolled.errors import InputError
 from unrolled.layers import Symbols
 from unrolled.layers.convolution import Convolution1d
@@ -206,8 +207,7 @@ def text_model(
         case _:
             built = TextRNN(size, classes, settings)
     built = finished(built, model)
-    if model.frozen_vectors and model.vectors is None:
-        raise InputError("--frozen-vectors takes --vectors FILE")
+    check_frozen(model)
     _begin(built, vectors, frozen=model.frozen_vectors)
     return built
 

@@ -1,0 +1,140 @@
+"""Which tasks and kinds of data a setting belongs to: elsewhere it would do nothing, and is refused."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unrolled.errors import InputError
+from unrolled.settings import GROUPS, Settings, flag
+
+Readers = Mapping[str, Sequence[str]]
+"""Name of a kind of data -> the settings that are read with it."""
+
+_LABELLED = ("classify", "embed")
+TASKS: Readers = {
+    "autoencoder": ("reconstruct", "few-labels"),
+    "pictures": (*_LABELLED, "caption", "reconstruct", "few-labels"),
+    **dict.fromkeys(("shift", "rotate", "scale", "noise"), _LABELLED),
+    "classifier": (*_LABELLED, "caption", "forecast"),
+    **dict.fromkeys(("over_time", "scan", "filters", "filter_widths", "pooling", "k"), _LABELLED),
+    **dict.fromkeys(("channels", "ngrams", "max_norm", "class_weights", "calibrate"), _LABELLED),
+    "best_by": ("classify",),
+    **dict.fromkeys(("dense", "dense_activation"), (*_LABELLED, "forecast")),
+    "decoder": ("translate", "caption"),
+    "teacher_forcing": ("translate", "caption", "tag"),
+    **dict.fromkeys(("shared_vocabulary", "copy_unknown"), ("translate",)),
+    "forecast": ("forecast",),
+    "embed": ("embed",),
+    "generator": ("generate",),
+    "tagger": ("tag", "several"),
+    "several": ("several",),
+    "varied": _LABELLED,
+    "symbols": ("generate", *_LABELLED, "translate", "caption"),
+    "unknown": ("generate", *_LABELLED, "translate", "caption"),
+    "vocabulary_size": ("generate", *_LABELLED, "translate", "caption", "tag", "several"),
+    **dict.fromkeys(
+        ("validation", "test"),
+        (*_LABELLED, "tag", "several", "translate", "caption", "generate"),
+    ),
+    **dict.fromkeys(("folds", "fold"), (*_LABELLED, "forecast", "translate", "generate")),
+    "stratify": (*_LABELLED, "generate"),
+    "lowercase": (*_LABELLED, "generate", "tag", "several"),
+    **dict.fromkeys(("simplify", "merge"), (*_LABELLED, "generate")),
+    "phrases": _LABELLED,
+    "length": ("forecast", "tag"),
+    "missing": (*_LABELLED, "forecast", "tag"),
+    "audio": (*_LABELLED, "tag"),
+    "columns": ("forecast", "tag", "several"),
+    "targets": ("forecast", "tag"),
+    **dict.fromkeys(("horizon", "recursive", "ridge", "washout"), ("forecast",)),
+    **dict.fromkeys(("vectors", "frozen_vectors"), (*_LABELLED, "tag", "several")),
+}
+"""Table or setting, which counts first, -> the tasks that read it; what is not named is for all."""
+
+_OF_SYMBOLS = ("filters", "filter_widths", "over_time")
+EXAMPLES: Readers = {
+    "texts": (
+        *("symbols", "vocabulary_size", "unknown", "lowercase", "simplify", "phrases", "merge"),
+        *("vectors", "frozen_vectors", "embedding", "pooling", "k", "channels", "ngrams"),
+        *("drop_symbols", "swap_symbols", "noise_symbols", *_OF_SYMBOLS),
+    ),
+    "signals": ("audio", "missing", "jitter", "amplitude", "warp", "size", *_OF_SYMBOLS),
+    "pictures": (
+        *("size", "unreadable", "shift", "rotate", "scale", "noise", "scan", "over_time"),
+    ),
+    "rows": (),
+}
+"""What classify and embed read with each kind of example."""
+STEPS: Readers = {
+    "words": (
+        *("columns", "lowercase", "vocabulary_size", "vectors", "frozen_vectors", "embedding"),
+        *("characters", "character_embedding", "character_units", "word_dropout"),
+    ),
+    "vectors": ("columns", "targets", "missing", "audio"),
+    "copying": ("length", "embedding"),
+}
+"""What tag reads with each kind of step."""
+TEXTS: Readers = {
+    "texts with labels (--condition)": (
+        *("validation", "test", "folds", "fold", "stratify", "lowercase", "simplify", "merge"),
+    ),
+    "running text": ("window", "stride"),
+}
+"""What generate reads with each kind of text."""
+NUMBERS: Readers = {
+    "series": (
+        *("columns", "targets", "horizon", "recursive", "missing", "known", "time", "scaling"),
+        *("order", "season", "head", "quantiles", "interval", "length", "folds", "fold"),
+    ),
+    "rows": ("columns", "targets", "missing", "scaling", "head", "quantiles", "interval", "length"),
+    "music": ("quarter",),
+    "adding": ("length",),
+    "moving-digits": ("length",),
+}
+"""What forecast reads with each kind of data."""
+
+
+def check_task(settings: Settings) -> None:
+    """Refuse what is set but not read by the task.
+
+    Raises:
+        InputError: If there is something.
+    """
+    for table, group in GROUPS.items():
+        for field in group.model_fields:
+            tasks = TASKS.get(field, TASKS.get(table, ()))
+            if tasks and settings.task not in tasks and _is_set(settings, table, field):
+                raise InputError(
+                    f"{flag(field)} is for {_listed(tasks)}, not for {settings.task}; leave it out"
+                )
+
+
+def refuse_others(settings: Settings, readers: Readers, kind: str) -> None:
+    """Refuse what is set but read with other kinds of data alone.
+
+    Args:
+        settings: Of the run.
+        readers: What is read with each kind.
+        kind: That of the data.
+
+    Raises:
+        InputError: If there is something.
+    """
+    tables = {field: table for table, group in GROUPS.items() for field in group.model_fields}
+    for field in dict.fromkeys(field for fields in readers.values() for field in fields):
+        if field not in readers[kind] and _is_set(settings, tables[field], field):
+            others = [name for name, fields in readers.items() if field in fields]
+            raise InputError(
+                f"{flag(field)} is for {_listed(others)}, not for {kind}; leave it out"
+            )
+
+
+def _is_set(settings: Settings, table: str, field: str) -> bool:
+    """Whether a setting is not what it is without anybody's doing."""
+    group: Any = getattr(settings, table)
+    return field in group.model_fields_set and getattr(
+        group, field
+    ) != group.__class__.model_fields[field].get_default(call_default_factory=True)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
