@@ -185,7 +185,7 @@ def test_signals_of_other_channels(waves, tmp_path):
     (tmp_path / "x.csv").write_text("id,label,a\n1,up,2\n")
     with pytest.raises(InputError, match="1 channel, but"):
         task.evaluate(task.build(), [str(tmp_path / "x.csv")])
-    with pytest.raises(InputError, match="are for texts, and these are signals"):
+    with pytest.raises(InputError, match="--merge is for texts, not for signals"):
         prepare(source=(str(waves),), merge="a=up")
 
 

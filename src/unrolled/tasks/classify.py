@@ -17,6 +17,7 @@ from unrolled.errors import InputError
 from unrolled.layers.constrain import max_norm_
 from unrolled.layers.losses import CLASS_LOSSES, Loss, cross_entropy
 from unrolled.settings import Settings
+from unrolled.settings.belonging import EXAMPLES, refuse_others
 from unrolled.tasks import judging
 from unrolled.tasks.bag import Baseline
 from unrolled.tasks.examples import Examples, picked, tensors
@@ -123,6 +124,7 @@ class Classify(Task):
         """
         data = settings.data
         made = _kind_of(data.source)
+        refuse_others(settings, EXAMPLES, made.unit)
         if settings.classifier.calibrate and not data.validates:
             raise InputError("--calibrate takes a validation part; give it one with --split")
         parts = read_splits(lambda sources: made.load(sources, settings), settings, made.unit)

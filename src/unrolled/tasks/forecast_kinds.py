@@ -1,16 +1,19 @@
 """What a forecaster may learn from, and what goes with each."""
 
-from collections.abc import Sequence
-
 from unrolled.data.adding import Adding
 from unrolled.data.frames import Films
+from unrolled.data.midi import midi_files
 from unrolled.data.music import Music
+from unrolled.data.row_targets import RowTargets
 from unrolled.data.sequences import Source
 from unrolled.data.series import Series
 from unrolled.errors import InputError
 from unrolled.settings import Settings
+from unrolled.settings.belonging import NUMBERS, refuse_others
 
-KINDS: dict[str, type[Source]] = {kind.kind: kind for kind in (Series, Adding, Films, Music)}
+KINDS: dict[str, type[Source]] = {
+    kind.kind: kind for kind in (Series, Adding, Films, Music, RowTargets)
+}
 """Name -> kind of data."""
 
 
@@ -21,6 +24,10 @@ def check(settings: Settings, kind: type[Source]) -> None:
         InputError: If it does not.
     """
     data, own = settings.data, settings.forecast
+    refuse_others(settings, NUMBERS, kind.kind)
+    for name, head in (("quantiles", "quantile"), ("interval", "gaussian")):
+        if own.head != head and getattr(own, name) != type(own).model_fields[name].default:
+            raise InputError(f"--{name} goes with --head {head}, not with {own.head}")
     if kind is Series:
         if data.recursive and own.head != "point":
             raise InputError(
@@ -29,18 +36,24 @@ def check(settings: Settings, kind: type[Source]) -> None:
         return
     if settings.model.cell == "esn":
         raise InputError(f"cell esn forecasts series; {kind.kind} needs another cell")
-    if data.horizon > 1 or data.recursive:
-        raise InputError(f"--horizon and --recursive are for series, not for {kind.kind}")
-    if data.targets:
-        raise InputError(f"--targets is for series, not for {kind.kind}")
-    for name in ("known", "head", "scaling"):
-        if getattr(own, name) != type(own).model_fields[name].default:
-            raise InputError(f"--{name} is for series, not for {kind.kind}")
+    if kind is RowTargets:
+        if settings.classifier.model != "mlp":
+            raise InputError(
+                f"--model {settings.classifier.model}: of rows that stand alone an mlp tells their targets"
+            )
+        if own.head == "direction":
+            raise InputError("--head direction is for series: rows have no value before")
+        if own.scaling == "window":
+            raise InputError("--scaling window is for series: rows have no value before")
 
 
-def kind_of(sources: Sequence[str]) -> type[Source]:
+def kind_of(settings: Settings) -> type[Source]:
     """Tell what the data is, by its name."""
+    sources = settings.data.source
+    if settings.forecast.rows or (sources and sources[0] in RowTargets.built_in):
+        return RowTargets
     first = sources[0] if sources else ""
     if first in KINDS:
         return KINDS[first]
-    return Music if first.removesuffix(".gz").endswith(".json") else Series
+    music = first.removesuffix(".gz").endswith(".json") or midi_files(sources)
+    return Music if music else Series

@@ -16,6 +16,7 @@ from unrolled.engine import Cell, Chain, Declined
 from unrolled.errors import InputError
 from unrolled.layers.losses import AdaptiveSoftmax, SampledSoftmax
 from unrolled.settings import Settings
+from unrolled.settings.belonging import TEXTS, refuse_others
 from unrolled.tasks.decoding import Drawing, Sampler
 from unrolled.tasks.labelled_texts import Labelled
 from unrolled.tasks.language import LanguageModel, Readout, units
@@ -56,7 +57,10 @@ class Generate(Task):
                 are, or are too few to split; or the softmax is not for such symbols.
         """
         _check_softmax(settings)
-        return cls(settings, _kind(settings).prepare(settings))
+        kind = _kind(settings)
+        labelled, running = TEXTS
+        refuse_others(settings, TEXTS, labelled if kind is Labelled else running)
+        return cls(settings, kind.prepare(settings))
 
     @classmethod
     def restore(cls, settings: Settings, artefacts: Artefacts) -> Self:

@@ -12,7 +12,7 @@ from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks.augment import augment, augments
 from unrolled.tasks.bag import Nearest
-from unrolled.tasks.examples import Examples, Found, refuse_texts_own
+from unrolled.tasks.examples import Examples, Found
 from unrolled.tasks.picture_models import Shape, picture_model
 from unrolled.tasks.pictures import as_text, as_words
 
@@ -50,7 +50,6 @@ class Pictures(Examples):
     @classmethod
     def load(cls, sources: Sequence[str], settings: Settings) -> Found:
         """Read labelled pictures of the size that the settings ask for."""
-        refuse_texts_own(settings, cls.unit)
         size, unreadable = settings.pictures.size, settings.pictures.unreadable
         images = read_images(sources, size=size, unreadable=unreadable)
         return Found(images.pixels, images.labels, images.where, skipped=images.skipped)

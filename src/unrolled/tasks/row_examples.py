@@ -11,7 +11,7 @@ from unrolled.data.rows import is_rows, parse_row, read_rows
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks.bag import Nearest
-from unrolled.tasks.examples import Examples, Found, refuse_texts_own
+from unrolled.tasks.examples import Examples, Found
 from unrolled.tasks.read_out import dropped, finished, layered
 
 
@@ -80,7 +80,6 @@ class NumberRows(Examples):
     @classmethod
     def load(cls, sources: Sequence[str], settings: Settings, columns: Sequence[str] = ()) -> Found:
         """Read labelled rows, see :func:`unrolled.data.rows.read_rows`."""
-        refuse_texts_own(settings, cls.unit)
         found = read_rows(sources, settings.data.encoding, columns=columns)
         return Found(np.array(found.values), found.labels, found.where)
 

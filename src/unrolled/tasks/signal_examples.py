@@ -10,7 +10,7 @@ from unrolled.data.signals import Signals as Labelled
 from unrolled.data.signals import as_words, is_signals, read_signals
 from unrolled.errors import InputError
 from unrolled.settings import Settings
-from unrolled.tasks.examples import Examples, Found, refuse_texts_own
+from unrolled.tasks.examples import Examples, Found
 from unrolled.tasks.pictures import as_text
 from unrolled.tasks.signal_baseline import SignalBaseline, resampled
 from unrolled.tasks.signal_models import signal_model
@@ -63,7 +63,6 @@ class Signals(Examples):
     @classmethod
     def load(cls, sources: Sequence[str], settings: Settings) -> Found:
         """Read labelled signals, see :func:`unrolled.data.signals.read_signals`."""
-        refuse_texts_own(settings, cls.unit)
         found = read_signals(sources, settings.data, size=settings.pictures.size)
         return Found(found.items, found.labels, found.where)
 

@@ -11,6 +11,7 @@ import torch
 from unrolled.checkpoint.load import own_cell
 from unrolled.errors import InputError
 from unrolled.settings import GROUPS, Settings, flag
+from unrolled.settings.belonging import check_task
 from unrolled.tasks.task import Task, task_class
 from unrolled.train.optimisers import DEFAULT_RATES, check_optimizer
 from unrolled.train.schedules import check_schedule
@@ -72,6 +73,7 @@ def new_run(wanted: Settings) -> Settings:
     Raises:
         InputError: If the settings contradict each other.
     """
+    check_task(wanted)
     defaults = {
         group: dict(fields)
         for group, fields in task_class(wanted.task).defaults_for(wanted).items()
