@@ -205,3 +205,25 @@ def test_the_command(tmp_path, cli):  # noqa: F811
     assert "runs no recurrent net" in done.sentence
     assert "Linear" in done.sentence
     assert flow_of(ur.load(tmp_path / "m"), "copying", steps=4).notes
+
+
+class Counting(Leaky):
+    """The same, with a state that only counts and has no gradient."""
+
+    state_names = ("h", "count")
+
+    @property
+    def state_sizes(self):
+        return {"h": self.hidden_size, "count": 1}
+
+    def step(self, x, h, count):
+        return super().step(x, h), count.detach() + 1
+
+
+def test_a_state_that_only_counts_has_no_part_in_the_flow():
+    nets = [doubled(ur.Recurrent(kind(N, H), 2, bidirectional=True)) for kind in (Leaky, Counting)]
+    x = torch.randn(T, B, N, dtype=torch.float64)
+    flows = [gradient_flow(net, lambda net=net: net(x)[0].square().sum()) for net in nets]
+    for plain, counting in zip(flows[0].layers, flows[1].layers, strict=True):
+        torch.testing.assert_close(plain.norms, counting.norms)
+        assert plain.falls == pytest.approx(counting.falls)

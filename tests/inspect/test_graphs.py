@@ -171,3 +171,15 @@ def test_a_model(models, name, has, cli):  # noqa: F811
 def test_other_data(models, cli):  # noqa: F811
     told = cli("inspect", models / "copying", "python-tokens", "graph").sentence
     assert told.endswith("give the data of its training, copying")
+
+
+def test_statistics_have_no_gradient():
+    """Batch normalisation cannot be differentiated by them, and nobody asks for it."""
+    norm, x = nn.BatchNorm1d(2).double().eval(), torch.randn(3, 2, dtype=torch.float64)
+    norm.running_mean.copy_(numbers(0.5, -1))
+    norm.running_var.copy_(numbers(2, 0.3))
+    graph = ur.graph(lambda x: norm(x).pow(3).sum(), {"x": x}, module=norm)
+    leaf = x.clone().requires_grad_()
+    norm(leaf).pow(3).sum().backward()
+    torch.testing.assert_close(graph["x"].gradient, leaf.grad)
+    torch.testing.assert_close(graph["weight"].gradient, norm.weight.grad)

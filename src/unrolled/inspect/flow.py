@@ -128,9 +128,12 @@ class Unrolled:
 
 
 def _gradients(error: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
-    if not error.requires_grad:
+    """Differentiate, ``None`` for what has no part in it, as a state that only counts."""
+    wanted = [tensor for tensor in inputs if tensor.requires_grad]
+    if not error.requires_grad or not wanted:
         return [None] * len(inputs)
-    return torch.autograd.grad(error, inputs, retain_graph=True, allow_unused=True)
+    found = iter(torch.autograd.grad(error, wanted, retain_graph=True, allow_unused=True))
+    return [next(found) if tensor.requires_grad else None for tensor in inputs]
 
 
 def unroll(

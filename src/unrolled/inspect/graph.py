@@ -265,16 +265,18 @@ def _backwards(nodes: list[Node]) -> Graph:
             node.gradient = part if node.gradient is None else node.gradient + part
         if node.gradient is None or node.redo is None:
             continue
-        for place, part in _parts(node, [nodes[i].value for i in node.inputs]):
-            if nodes[node.inputs[place]].kind != "constant":
-                nodes[node.inputs[place]].parts.append((number, part))
+        for place, part in _parts(node, [nodes[i] for i in node.inputs]):
+            nodes[node.inputs[place]].parts.append((number, part))
     return Graph(nodes)
 
 
-def _parts(node: Node, values: list[Tensor]) -> Iterator[tuple[int, Tensor]]:
-    """Give what one operation hands back to each of its inputs."""
+def _parts(node: Node, inputs: list[Node]) -> Iterator[tuple[int, Tensor]]:
+    """Give what one operation hands back to each of its inputs that are no constants."""
     assert node.redo is not None
-    leaves = [v.clone().requires_grad_(v.is_floating_point()) for v in values]
+    leaves = [
+        one.value.clone().requires_grad_(one.value.is_floating_point() and one.kind != "constant")
+        for one in inputs
+    ]
     # Operations in place may not write into a leaf.
     copies = [leaf.clone() if leaf.requires_grad else leaf for leaf in leaves]
     with torch.enable_grad():
