@@ -16,12 +16,12 @@ from unrolled.tasks.task import task_class
 def test_all_that_is_named_is_there():
     fields = {field for group in GROUPS.values() for field in group.model_fields}
     assert TASKS.keys() <= fields | GROUPS.keys()
-    assert {task for tasks in TASKS.values() for task in tasks} == KNOWN.keys()
+    assert {task for tasks in TASKS.values() for task in tasks} <= KNOWN.keys()
     for readers in (EXAMPLES, STEPS, TEXTS, NUMBERS):
         assert {field for some in readers.values() for field in some} <= fields
 
 
-@pytest.mark.parametrize("task", KNOWN)
+@pytest.mark.parametrize("task", [name for name in KNOWN if name != "toy"])
 def test_defaults_of_a_task_belong_to_it(task):
     settings = Settings(task=task)
     check_task(settings.with_defaults(task_class(task).defaults_for(settings)))
