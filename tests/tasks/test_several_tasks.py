@@ -230,3 +230,17 @@ def test_english_has_parts_of_speech_and_numbers():
     assert task.heads.names == ["upos", "xpos", "number"]
     found = task.baselines("test")["most_frequent_per_token"]
     assert found["upos_accuracy"] == pytest.approx(0.85, abs=1e-3)  # in lower case
+
+
+@pytest.mark.parametrize("sharing", ["hard", "soft"])
+def test_words_begin_with_vectors_in_every_encoder(letters, tmp_path, sharing):
+    (tmp_path / "v.txt").write_text("b 1 2 3\nx 4 5 6\n", "utf-8")
+    flags = {"vectors": str(tmp_path / "v.txt"), "frozen_vectors": True, "hidden": 4}
+    task = prepare(letters, sharing=sharing, **flags)
+    model = task.build()
+    tables = [reader.front.symbols.table.weight for reader in model.readers]
+    assert len(tables) == (2 if sharing == "soft" else 1)
+    for table in tables:
+        assert table[task.words.words.index("b")].tolist() == [1, 2, 3]
+        assert not table.requires_grad
+    assert "v.txt has vectors for 2 of 5 symbols" in task.show(model, 0)

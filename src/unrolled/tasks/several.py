@@ -254,7 +254,7 @@ class Several(Task):
         part = self._part("validation" if self.settings.data.validates else "training")
         one = part[len(part) // 2]
         (found,) = self._told(model, [one.steps])
-        lines = []
+        lines = [self.words.told] if self.words.told and step == 0 else []
         for n, name in self._heads:
             pairs = zip(one.steps, found[name], one.tags, strict=True)
             shown = (
