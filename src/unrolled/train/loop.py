@@ -119,7 +119,9 @@ class Loop:
             self.whole = reason
         self.parallel: nn.Module = self.model
         if group.world > 1 and not task.closed_form:
-            self.parallel = DistributedDataParallel(self.model)
+            # Weights of words that no row of a process has come to have no gradient there.
+            partly = self.settings.generator.softmax == "adaptive"
+            self.parallel = DistributedDataParallel(self.model, find_unused_parameters=partly)
         self.gradients = Gradients(task, self.model, self.training, self.rows, self.parallel)
 
     def run(self, log: Log | None, callbacks: Sequence[Callback]) -> None:
