@@ -34,9 +34,18 @@ def figures(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 
 def report(
-    labels: Sequence[str], truth: np.ndarray, predicted: np.ndarray
+    labels: Sequence[str],
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    often: np.ndarray | None = None,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Tell of each label how well it was found, and what its examples were taken for.
+
+    Args:
+        labels: Names (C,).
+        truth: Number of each label (n,).
+        predicted: What each was taken for (n,).
+        often: How often each came so (n,); once if left out.
 
     Returns:
         ``classes``, for each label its ``precision``, ``recall``, ``f1`` and ``examples``; and
@@ -46,9 +55,10 @@ def report(
 
     every = range(len(labels))
     columns: Any = precision_recall_fscore_support(
-        truth, predicted, labels=every, zero_division=_ZERO
+        truth, predicted, labels=every, zero_division=_ZERO, sample_weight=often
     )
-    counts = confusion_matrix(truth, predicted, labels=every).tolist()
+    counts = confusion_matrix(truth, predicted, labels=every, sample_weight=often)
+    columns = (*columns[:3], counts.sum(1))
     names = ("precision", "recall", "f1", "examples")
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return {
@@ -58,7 +68,7 @@ def report(
         },
         "confusion": {
             label: dict(zip(labels, row, strict=True))
-            for label, row in zip(labels, counts, strict=True)
+            for label, row in zip(labels, counts.tolist(), strict=True)
         },
     }
 

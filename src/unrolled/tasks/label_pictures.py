@@ -12,11 +12,23 @@ WRITTEN = 20
 BLUE = "#1f6fb4"
 
 
-def confusion_picture(labels: Sequence[str], truth: np.ndarray, predicted: np.ndarray) -> bytes:
-    """Draw how many examples of each label (a row) were given each (a column), shaded by their share."""
+def confusion_picture(
+    labels: Sequence[str],
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    often: np.ndarray | None = None,
+) -> bytes:
+    """Draw how many examples of each label (a row) were given each (a column), shaded by their share.
+
+    Args:
+        labels: Names (C,).
+        truth: Number of each label (n,).
+        predicted: What each was taken for (n,).
+        often: How often each came so (n,); once if left out.
+    """
     from sklearn.metrics import confusion_matrix
 
-    counts = confusion_matrix(truth, predicted, labels=range(len(labels)))
+    counts = confusion_matrix(truth, predicted, labels=range(len(labels)), sample_weight=often)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = max(3.5, min(12.0, 1.8 + 0.38 * len(labels)))
     figure = make_figure((side + 0.6, side))

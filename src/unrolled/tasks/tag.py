@@ -183,7 +183,10 @@ class Tag(Task):
             return {"course.png": course([*judged][-1], outputs)}
         from unrolled.tasks.label_pictures import confusion_picture
 
-        return {"confusion.png": confusion_picture(outputs.names, *tag_figures.together(judged))}
+        tally = Tally(outputs)
+        for one in judged:
+            tally.add(one)
+        return {"confusion.png": confusion_picture(outputs.names, *tally.pairs())}
 
     def evaluate(self, model: nn.Module, sources: Sequence[str]) -> dict[str, Any]:
         """Judge the model on other sequences, and the baselines beside it.
@@ -198,28 +201,18 @@ class Tag(Task):
             InputError: If the data is missing or damaged, or has a tag the model does not know.
         """
         source = self.source
-        tally, beside, counts = (
-            Tally(source.outputs),
-            dict[str, Tally](),
-            {"steps": 0, "unknown": 0},
-        )
-
-        def judged() -> Iterator[Judged]:
-            for batch in source.other(sources):
-                self._count_baselines(batch, beside)
-                counts["steps"] += int(batch.lengths.sum())
-                counts["unknown"] += int(source.inputs.unknown(batch.inputs)[batch.inside].sum())
-                one = self._judge(model, batch)
-                tally.add(one)
-                yield one
-
-        truth, told = tag_figures.together(judged())
-        found: dict[str, Any] = {**tally.figures(), "steps": counts["steps"]}
+        tally, beside, steps, unknown = Tally(source.outputs), dict[str, Tally](), 0, 0
+        for batch in source.other(sources):
+            self._count_baselines(batch, beside)
+            steps += int(batch.lengths.sum())
+            unknown += int(source.inputs.unknown(batch.inputs)[batch.inside].sum())
+            tally.add(self._judge(model, batch))
+        found: dict[str, Any] = {**tally.figures(), "steps": steps}
         if isinstance(source.outputs, Labels):
             from unrolled.tasks.judging import report
 
-            found["unknown_tokens"] = counts["unknown"]
-            found |= report(source.outputs.names, truth, told)
+            found["unknown_tokens"] = unknown
+            found |= report(source.outputs.names, *tally.pairs())
             found["error_by_step"] = tally.error_by_step()
         found["baselines"] = {name: one.figures() for name, one in beside.items()}
         return found

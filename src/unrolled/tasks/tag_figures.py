@@ -68,6 +68,9 @@ class Tally:
         """Tags at each."""
         self.spans = np.zeros(3, np.int64)
         """Right, told, true."""
+        size = 0 if isinstance(outputs, Numbers) else outputs.size
+        self.confusion = np.zeros((size, size), np.int64)
+        """How often each tag was taken for each."""
         self._numbers: list[Judged] = []
 
     def add(self, one: Judged) -> None:
@@ -78,6 +81,7 @@ class Tally:
         self.nats += one.nats
         self.wrong = _longer(self.wrong, ((one.told != one.truth) & one.inside).sum(1))
         self.steps = _longer(self.steps, one.inside.sum(1))
+        np.add.at(self.confusion, (one.truth[one.inside], one.told[one.inside]), 1)
         if are_spans(self.outputs.names):
             self.spans += _spans_of(one, self.outputs.names)
 
@@ -98,6 +102,11 @@ class Tally:
             "recall": right / true if true else 0.0,
             "f1": 2 * right / (told + true) if told + true else 0.0,
         }
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Give true tags, what they were taken for, and how often (n,)."""
+        truth, told = np.nonzero(self.confusion)
+        return truth, told, self.confusion[truth, told]
 
     def error_by_step(self) -> list[float]:
         """Give the share of wrong tags at the first step, the second, ..."""
@@ -147,13 +156,6 @@ def _of_numbers(judged: Sequence[Judged], outputs: Numbers) -> dict[str, float]:
 
 def together(judged: Iterable[Judged]) -> tuple[np.ndarray, np.ndarray]:
     """Put what is true and what was told of all steps in a row: (n,), or numbers (n, O)."""
-    pairs = [(_small(one.truth[one.inside]), _small(one.told[one.inside])) for one in judged]
+    pairs = [(one.truth[one.inside], one.told[one.inside]) for one in judged]
     truth, told = zip(*pairs, strict=True)
     return np.concatenate(truth), np.concatenate(told)
-
-
-def _small(values: np.ndarray) -> np.ndarray:
-    """Hold whole numbers in as few bytes as they take."""
-    if values.dtype.kind != "i":
-        return values
-    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
