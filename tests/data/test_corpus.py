@@ -66,6 +66,32 @@ def test_the_vocabulary_sees_training_text_only(room, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("elsewhere", "ends"),
+    [
+        ({"test": ["c"]}, {"training": (0, 80), "validation": (80, 100), "test": (100, 130)}),
+        ({"validation": ["b"]}, {"training": (0, 70), "validation": (100, 140), "test": (70, 100)}),
+        (
+            {"validation": ["b"], "test": ["c", "a"]},
+            {"training": (0, 100), "validation": (100, 140), "test": (140, 270)},
+        ),
+    ],
+)
+def test_parts_may_have_text_of_their_own(room, tmp_path, elsewhere, ends):
+    texts = {"a": "ax" * 50, "b": "by" * 20, "c": "cz" * 15}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    files = {part: tuple(str(tmp_path / n) for n in names) for part, names in elsewhere.items()}
+    data = DataSettings(source=(str(tmp_path / "a"),), split=(0.6, 0.15, 0.25), **files)
+    found, vocabulary = prepare_corpus(data)
+    order = ["a", *(name for names in elsewhere.values() for name in names)]
+    text = "".join(texts[name] for name in order)
+    assert vocabulary.symbols[:-1] == ("a", "x")
+    for part, (start, end) in ends.items():
+        wanted = vocabulary.encode(text[start:end])
+        np.testing.assert_array_equal(parts_of(found)[part].ids, wanted)
+
+
+@pytest.mark.parametrize(
     "split", [(1.0, 0.0, 0.0), (0.7, 0.3, 0.0), (0.9, 0.1, 0.0), (0.29, 0.71, 0)]
 )
 def test_without_a_test_part_nothing_falls_to_it(room, data, split):

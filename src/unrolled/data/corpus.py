@@ -11,13 +11,15 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unrolled.data.cache import cache_dir, partial_directory, writing_to
-from unrolled.data.read import TextSource, open_text
+from unrolled.data.read import TextSource, open_text, open_texts
+from unrolled.data.splits import SPLITS, Split
 from unrolled.data.vocabulary import Vocabulary, fit_vocabulary
 from unrolled.errors import InputError
 from unrolled.settings import DataSettings
@@ -63,26 +65,24 @@ def prepare_corpus(
     """Read, split and encode a text, or find that it is all in the cache.
 
     Of N characters, the first ``int(split[0] * N)`` are for training, those up to
-    ``int((split[0] + split[1]) * N)`` for validation, the rest for testing; the vocabulary is fitted
-    on the training part only. Subwords are learnt from at most 32 million characters of it.
+    ``int((split[0] + split[1]) * N)`` for validation, the rest for testing, unless there is text of their
+    own for these: then the others' fractions are of their sum. The vocabulary is fitted on the training
+    part only. Subwords are learnt from at most 32 million characters of it.
 
     Raises:
         InputError: If the text is missing, unreadable, empty, or does not suit the settings.
         RunError: If the cache directory cannot be written.
     """
-    source = open_text(data.source, data.encoding, any_bytes=data.symbols == "byte")
-    first, second = _borders(source, data.split)
+    own = [sources for sources in (data.validation, data.test) if sources]
+    source, ends = open_texts([data.source, *own], data.encoding, any_bytes=data.symbols == "byte")
+    ranges = _ranges(source, ends, data)
+    first = ranges["training"][1]
     key = {
         "text": source.digest,
-        "borders": (first, second),
+        "ranges": ranges,
         "symbols": data.symbols,
         "vocabulary_size": data.vocabulary_size,
         "unknown": data.unknown,
-    }
-    ranges = {
-        "training": (0, first),
-        "validation": (first, second),
-        "test": (second, source.characters),
     }
     notify = progress or _silent
 
@@ -113,16 +113,31 @@ def encode_sources(
     return parts["text"]
 
 
-def _borders(source: TextSource, split: tuple[float, float, float]) -> tuple[int, int]:
-    first = int(split[0] * source.characters)
+def _ranges(
+    source: TextSource, ends: Sequence[int], data: DataSettings
+) -> dict[Split, tuple[int, int]]:
+    """Find the first character of each part, and the one after its last."""
+    whole, own = ends[0], [("validation", data.validation), ("test", data.test)]
+    elsewhere = [split for split, sources in own if sources]
+    training, validation, test = (
+        0.0 if split in elsewhere else share
+        for split, share in zip(SPLITS, data.split, strict=True)
+    )
+    total = training + validation + test if elsewhere else 1.0
+    first = int(training / total * whole)
     # Without a test part the last characters must not fall to it by rounding.
-    second = int((split[0] + split[1]) * source.characters) if split[2] else source.characters
+    second = int((training + validation) / total * whole) if test else whole
     if not first:
         raise InputError(
-            f"{', '.join(source.names)} is too short: of {source.characters} characters none is left for "
+            f"{', '.join(source.names)} is too short: of {whole} characters none is left for "
             "training; give more text or a larger first fraction of --split"
         )
-    return first, second
+    within: dict[Split, tuple[int, int]] = {
+        "training": (0, first),
+        "validation": (first, second),
+        "test": (second, whole),
+    }
+    return within | dict(zip(elsewhere, pairwise(ends), strict=True))
 
 
 def _sample(source: TextSource, stop: int) -> Iterator[str]:
@@ -137,7 +152,7 @@ def _sample(source: TextSource, stop: int) -> Iterator[str]:
 def _cached(
     key: Mapping[str, Any],
     source: TextSource,
-    ranges: Mapping[str, tuple[int, int]],
+    ranges: Mapping[Any, tuple[int, int]],
     fit: Callable[[], Vocabulary],
     notify: Progress,
 ) -> tuple[dict[str, Part], Vocabulary]:
@@ -156,7 +171,7 @@ def _cached(
 def _write(
     directory: Path,
     source: TextSource,
-    ranges: Mapping[str, tuple[int, int]],
+    ranges: Mapping[Any, tuple[int, int]],
     vocabulary: Vocabulary,
     notify: Progress,
 ) -> None:

@@ -15,10 +15,11 @@ import sys
 import tempfile
 import weakref
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO, StringIO
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -172,6 +173,10 @@ class TextSource:
                 raise InputError(f"{piece.name} is empty; there is nothing to read")
         self.digest = content.hexdigest()
 
+    def end(self, pieces: int) -> int:
+        """Count the characters of the first so many pieces."""
+        return max(place.character for place in self._places if place.piece < pieces)
+
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
         """Yield the characters [start, stop), a few million at a time.
 
@@ -226,7 +231,20 @@ def open_text(
         InputError: If a source is missing, empty, unreadable or damaged, or is not in the encoding.
         RunError: If standard input cannot be spooled to the cache directory.
     """
-    return TextSource(find_pieces(sources, encoding, any_bytes=any_bytes))
+    return open_texts([sources], encoding, any_bytes=any_bytes)[0]
+
+
+def open_texts(
+    groups: Iterable[Sequence[str]], encoding: str = "utf-8", *, any_bytes: bool = False
+) -> tuple[TextSource, list[int]]:
+    """Open several groups of sources, each as `open_text` does, as one text.
+
+    Returns:
+        The text, and where each group ends in it.
+    """
+    found = [find_pieces(sources, encoding, any_bytes=any_bytes) for sources in groups]
+    source = TextSource([piece for pieces in found for piece in pieces])
+    return source, [source.end(number) for number in accumulate(map(len, found))]
 
 
 def find_pieces(

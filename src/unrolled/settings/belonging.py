@@ -75,7 +75,7 @@ STEPS: Readers = {
 """What tag reads with each kind of step."""
 TEXTS: Readers = {
     "texts with labels (--condition)": (
-        *("validation", "test", "folds", "fold", "stratify", "lowercase", "simplify", "merge"),
+        *("folds", "fold", "stratify", "lowercase", "simplify", "merge"),
     ),
     "running text": ("window", "stride"),
 }

@@ -31,11 +31,9 @@ class DataSettings(Group):
         description="Fractions for training, validation and test, e.g. 0.9,0.05,0.05.",
     )
     validation: Names = Field(
-        default=(), description="classify, tag: data for validation, instead of a part of DATA."
+        default=(), description="Data for validation, instead of a part of DATA."
     )
-    test: Names = Field(
-        default=(), description="classify, tag: data for the test, instead of a part of DATA."
-    )
+    test: Names = Field(default=(), description="Data for the test, instead of a part of DATA.")
     folds: int | None = Field(
         default=None,
         ge=2,
