@@ -22,7 +22,7 @@ from unrolled.tasks.task import Artefacts, Carry, Split, held
 
 VALIDATION_LIMIT = 200_000
 """Symbols of the validation split read at each evaluation; the test split is read whole."""
-STRETCH = 4096
+STRETCH = 1 << 16
 """Symbols that one row reads, from a zero state, when a text is scored."""
 SHORT_STRETCH = 512
 """The same while training: more rows side by side are faster, and lose a little of the context."""
