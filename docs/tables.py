@@ -327,6 +327,41 @@ def few_labels() -> Iterator[str]:
         yield f"![Accuracy by the number of labels](_static/{name}.png)\n"
 
 
+def reached() -> Iterator[str]:
+    """Tell what every recipe reached, task by task."""
+    from unrolled.settings import Settings
+
+    recipes = DOCS.parent / "recipes"
+    found = {
+        row["recipe"]: row for row in json.loads((recipes / "results.json").read_text("utf-8"))
+    }
+    by_task: dict[str, list[tuple[str, ...]]] = {}
+    for path in sorted(recipes.glob("*.toml")):
+        task, row = Settings.from_toml(path).task, found.get(f"recipes/{path.name}")
+        told = (f"`{path.stem}`", "not measured yet", "", "", "", "")
+        if row is not None:
+            lower, value, wanted = row["better"] == "lower", row["value"], row["target"]
+            seeds = len(row["seeds"])
+            told = (
+                f"`{path.stem}`",
+                f"`{row['metric']}`",
+                f"{value:.4g}" + f" ± {row['spread'] / 2:.2g}" * (seeds > 1),
+                f"{'≤' if lower else '≥'} {wanted:.4g}"
+                + " (missed)" * (value > wanted if lower else value < wanted),
+                str(seeds),
+                f"{row['seconds'] / 60:.2g}"
+                if row["seconds"] < 600
+                else f"{row['seconds'] / 60:.0f}",
+            )
+        by_task.setdefault(task, []).append(told)
+    for task in TASKS:
+        if task in by_task:
+            yield f"## `{task}`\n"
+            yield from _table(
+                ("recipe", "metric", "reached", "wanted", "runs", "minutes"), by_task[task]
+            )
+
+
 def activations() -> Iterator[str]:
     """List the activations of single numbers."""
     yield from _table(
@@ -336,6 +371,7 @@ def activations() -> Iterator[str]:
 
 
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
+    "reached": reached,
     "settings": settings,
     "defaults": defaults,
     "rates": rates,
