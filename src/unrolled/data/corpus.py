@@ -117,8 +117,9 @@ def _ranges(
     source: TextSource, ends: Sequence[int], data: DataSettings
 ) -> dict[Split, tuple[int, int]]:
     """Find the first character of each part, and the one after its last."""
-    whole, own = ends[0], [("validation", data.validation), ("test", data.test)]
-    elsewhere = [split for split, sources in own if sources]
+    whole = ends[0]
+    own: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
+    elsewhere = [split for split, sources in own.items() if sources]
     training, validation, test = (
         0.0 if split in elsewhere else share
         for split, share in zip(SPLITS, data.split, strict=True)
