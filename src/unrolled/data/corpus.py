@@ -138,7 +138,8 @@ def _ranges(
         "validation": (first, second),
         "test": (second, whole),
     }
-    return within | dict(zip(elsewhere, pairwise(ends), strict=True))
+    within.update(zip(elsewhere, pairwise(ends), strict=True))
+    return within
 
 
 def _sample(source: TextSource, stop: int) -> Iterator[str]:
