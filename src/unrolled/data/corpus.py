@@ -119,7 +119,7 @@ def _ranges(
     """Find the first character of each part, and the one after its last."""
     whole = ends[0]
     own: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
-    elsewhere = [split for split, sources in own.items() if sources]
+    elsewhere: list[Split] = [split for split, sources in own.items() if sources]
     training, validation, test = (
         0.0 if split in elsewhere else share
         for split, share in zip(SPLITS, data.split, strict=True)
