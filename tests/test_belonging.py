@@ -21,6 +21,10 @@ def test_all_that_is_named_is_there():
         assert {field for some in readers.values() for field in some} <= fields
 
 
+def test_a_task_of_somebody_else_may_read_anything():
+    check_task(Settings.from_flags("theirs", {"rotate": 5, "unknown": False}))
+
+
 @pytest.mark.parametrize("task", [name for name in KNOWN if name != "toy"])
 def test_defaults_of_a_task_belong_to_it(task):
     settings = Settings(task=task)

@@ -94,11 +94,13 @@ NUMBERS: Readers = {
 
 
 def check_task(settings: Settings) -> None:
-    """Refuse what is set but not read by the task.
+    """Refuse what is set but not read by the task. Tasks of others may read anything.
 
     Raises:
         InputError: If there is something.
     """
+    if not any(settings.task in tasks for tasks in TASKS.values()):
+        return
     for table, group in GROUPS.items():
         for field in group.model_fields:
             tasks = TASKS.get(field, TASKS.get(table, ()))
