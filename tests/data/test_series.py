@@ -138,6 +138,15 @@ def test_what_is_known_ahead_is_read_ahead(tmp_path, walk):
     assert set(source.told(np.zeros((1, 3)))) == {"a"}
 
 
+def test_what_is_known_ahead_is_known_of_a_restored_series_too(tmp_path, walk):
+    path = write(tmp_path / "s.csv", walk)
+    source = prepare(path, targets="a", known="b", horizon=3)
+    restored = Series.restore(source.settings, source.to_json())
+    assert (restored.inputs, restored.outputs) == (source.inputs, source.outputs)
+    (part,) = restored.other([path])
+    assert part.x.shape[2] == source.inputs
+
+
 def test_a_future_that_is_known_comes_with_the_question(tmp_path, walk):
     source = prepare(write(tmp_path / "s.csv", walk), targets="a", known="b", horizon=3)
     rows = [",".join(map(repr, row)) for row in walk[:50].tolist()]

@@ -18,8 +18,8 @@ def lags(values: np.ndarray, k: int) -> np.ndarray:
 
 def futures(values: np.ndarray, horizon: int) -> np.ndarray:
     """Give the values 1 to H steps ahead of each step, zero beyond the last: (n, C) -> (n, C, H)."""
-    padded = np.concatenate([values[1:], np.zeros((horizon, values.shape[1]))])
-    return np.lib.stride_tricks.sliding_window_view(padded, horizon, axis=0)
+    padded = np.concatenate([values, np.zeros((horizon, values.shape[1]))])
+    return np.lib.stride_tricks.sliding_window_view(padded, horizon, axis=0)[1:]
 
 
 def least_squares(

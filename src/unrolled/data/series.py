@@ -131,7 +131,8 @@ class Series(Source):
         ahead = futures(values, self.horizon)
         if not self.known:
             return values, ahead
-        told = ahead[:, self.known, : self.ahead].reshape(len(values), -1)
+        told = ahead[:, self.known, : self.ahead]
+        told = told.reshape(len(values), len(self.known) * self.ahead)
         return np.concatenate([values, told], 1), ahead
 
     def _wanted(self, values: np.ndarray, ahead: np.ndarray) -> np.ndarray:
