@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unrolled.data.splits import part_of
 from unrolled.data.tagged import (
     CODES,
     LONGEST_WORD,
@@ -15,7 +16,7 @@ from unrolled.data.tagged import (
     Vectors,
     Words,
 )
-from unrolled.data.tagged_files import part_of, read_tagged
+from unrolled.data.tagged_files import read_tagged
 from unrolled.errors import InputError
 from unrolled.settings import DataSettings
 
@@ -123,6 +124,9 @@ def test_files(tmp_path):
         ("x/en_ewt-ud-dev.conllu", "validation"),
         ("valid.txt", "validation"),
         ("eng.testa", "test"),
+        ("val.de.gz", "validation"),
+        ("values.tsv", None),
+        ("JapaneseVowels_TEST.ts", "test"),
         ("train/constrained.tsv", None),
         ("test-train.tsv", None),
     ],

@@ -455,3 +455,21 @@ def test_texts_as_the_settings_want_them_read(tmp_path):
     (one,) = task.predict(task.build().eval(), ["..."])
     assert one["text"] == "..."
     assert sum(one["probabilities"].values()) == pytest.approx(1)
+
+
+def test_texts_of_files_whose_names_tell_their_part(tmp_path):
+    rows = [f"{word}\t{word[0]}" for word in ("ax", "by", "ay", "bx", "az", "bz", "aw", "bw", "av")]
+    for name, part in (("train", rows[:5]), ("dev", rows[5:7]), ("test", rows[7:])):
+        (tmp_path / f"{name}.tsv").write_text("\n".join(["text\tlabel", *part]))
+    flags = {"source": (str(tmp_path),), "model": "bag", "symbols": "character"}
+
+    def texts(**more):
+        settings = Settings.from_flags("classify", {**flags, **more})
+        task = Classify.prepare(settings.with_defaults(Classify.defaults_for(settings)))
+        return [sorted(task.rows(split).items) for split in ("training", "validation", "test")]
+
+    assert texts() == [["ax", "ay", "az", "bx", "by"], ["aw", "bz"], ["av", "bw"]]
+    given = texts(test=str(tmp_path / "dev.tsv"))
+    assert given == [["ax", "ay", "az", "bx", "by"], ["aw", "bz"], ["aw", "bz"]]
+    folded = texts(folds=3, split="0.5,0.5,0")
+    assert sorted(text for part in folded for text in part) == sorted(row[:2] for row in rows)

@@ -251,6 +251,11 @@ def test_validation_and_test_of_their_own(tmp_path):
         assert [len(parts[name]) for name in ("training", "validation", "test")] == [6, 3, 2]
         assert {one.steps[0] for one in parts["test"]} == {"d"}
     assert given.data_digest == found.data_digest
+    own = prepare(str(tmp_path), validation=files["d"]).source._splits
+    assert {one.steps[0] for one in own["training"]} == {
+        "a"
+    }  # the part of that name is not learned
+    assert [len(own[name]) for name in ("training", "validation", "test")] == [6, 2, 2]
 
 
 def spanned(count, seed=0):

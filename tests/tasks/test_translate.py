@@ -188,7 +188,7 @@ def test_data_of_its_own_for_a_split(table, tmp_path, caplog):
     task = prepare(table, test=(str(other),))
     assert task.rows("test").items == ["eins", "vier"]
     assert len(task.rows("training")) == 6
-    assert "1 of 2 sources for test are in the training data" in caplog.text
+    assert "1 of the 2 test pairs are learned from as well" in caplog.text
     assert task.data_digest != prepare(table).data_digest
 
 
@@ -308,3 +308,20 @@ def test_torch_generators_are_left_alone(table):
     state = torch.get_rng_state()
     task.written(model, PAIRS, task._ids(["eins"]), Manner())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_parts_by_the_names_of_files(tmp_path, caplog):
+    counts = {"training": ("train", 5), "validation": ("val", 2), "test": ("test_2016", 3)}
+    for name, count in counts.values():
+        for side in "de", "en":
+            lines = "".join(f"{name} {side} {n}\n" for n in range(count))
+            (tmp_path / f"{name}.{side}").write_text(lines)
+    task = prepare(str(tmp_path), split="0.8,0.1,0.1")
+    for split, (name, count) in counts.items():
+        rows = task.splits[split]
+        assert rows.items == [f"{name} de {n}" for n in range(count)]
+    assert not caplog.text
+    own = [str(tmp_path / f"train.{side}") for side in ("de", "en")]
+    other = prepare(str(tmp_path), split="0.8,0.1,0.1", validation=",".join(own))
+    assert [len(other.splits[split].items) for split in counts] == [5, 5, 3]
+    assert "5 of the 5 validation pairs are learned from as well" in caplog.text

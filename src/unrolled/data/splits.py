@@ -1,14 +1,36 @@
 """The parts of a data set, and the order in which rows train."""
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 Split = Literal["training", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("training", "validation", "test")
+PARTS: dict[Split, re.Pattern[str]] = {
+    "training": re.compile(r"(?<![a-z])train"),
+    "validation": re.compile(r"(?<![a-z])(dev|valid|val(?![a-z]))"),
+    "test": re.compile(r"(?<![a-z])test"),
+}
+"""How files that are the parts of a data set are called, in lower case."""
+
+
+@lru_cache(maxsize=64)
+def part_of(file: str) -> Split | None:
+    """Tell by a file's name which part of a data set it is; ``None`` if it does not say."""
+    name = Path(file).name.lower()
+    found: list[Split] = [split for split, pattern in PARTS.items() if pattern.search(name)]
+    return found[0] if len(found) == 1 else None
+
+
+def parts_of(files: Iterable[str]) -> np.ndarray:
+    """Tell of each example's file which part it is (n,), "" if it does not say; all "" if none trains."""
+    named = np.array([part_of(file) or "" for file in files], "U10")
+    return named if "training" in named else np.full(len(named), "", "U10")
 
 
 def mark(content: bytes) -> int:

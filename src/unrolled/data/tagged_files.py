@@ -1,27 +1,17 @@
 """Find and read sequences with a tag for each step, whatever file they are in."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
-from pathlib import Path
 
 from unrolled.data import stored
 from unrolled.data.conll import read_conll, read_several
 from unrolled.data.python_tokens import python_tokens
 from unrolled.data.read import find_pieces
-from unrolled.data.splits import Split
 from unrolled.data.stored import Store
 from unrolled.data.tagged import Tagged
 from unrolled.errors import InputError
 from unrolled.settings import DataSettings
 
 PYTHON = "python-tokens"
-PARTS: dict[Split, re.Pattern[str]] = {
-    "training": re.compile(r"(?<![a-z])train"),
-    "validation": re.compile(r"(?<![a-z])(dev|valid)"),
-    "test": re.compile(r"(?<![a-z])test"),
-}
-"""How files that are the parts of a data set are called."""
 
 
 def read_tagged(sources: Sequence[str], data: DataSettings) -> Sequence[Tagged]:
@@ -78,11 +68,3 @@ def _read(
             "between"
         )
     return made.done()
-
-
-@lru_cache(maxsize=64)
-def part_of(file: str) -> Split | None:
-    """Tell by a file's name which part of a data set it is; ``None`` if it does not say."""
-    name = Path(file).name
-    found: list[Split] = [split for split, pattern in PARTS.items() if pattern.search(name)]
-    return found[0] if len(found) == 1 else None

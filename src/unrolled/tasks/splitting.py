@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.data.splits import SPLITS, Split, numbered
+from unrolled.data.splits import SPLITS, Split, numbered, parts_of
 from unrolled.errors import InputError
-from unrolled.settings import DataSettings, Settings
+from unrolled.settings import Settings
 from unrolled.tasks.examples import Found, marks_of
 from unrolled.tasks.pictures import HELD_OUT
 
@@ -24,7 +24,9 @@ _log = logging.getLogger(__name__)
 def split_rows(found: Found, settings: Settings, unit: str = "examples") -> dict[Split, np.ndarray]:
     """Give the rows of each split, such that all rows with the same text or signal are in one.
 
-    With ``data.stratify`` each label's different examples are shared out in the same proportion.
+    With ``data.stratify`` each label's different examples are shared out in the same proportion. Texts and
+    signals of files whose names tell that they are a part are this part, unless the settings name another
+    or ask for folds; then those for validation and test are left out, or shared out as well.
 
     Args:
         found: The examples.
@@ -36,11 +38,13 @@ def split_rows(found: Found, settings: Settings, unit: str = "examples") -> dict
             with one example.
     """
     data, marks = settings.data, found.marks()
-    apart = np.zeros(len(marks), bool)
+    named = np.full(len(marks), "", "U10")
     if found.pictures and not (data.folds or data.test):
-        apart |= [bool(HELD_OUT.search(name)) for name in found.where]
-        apart &= not apart.all()
-    own_test = bool(apart.any())
+        held = np.array([bool(HELD_OUT.search(name)) for name in found.where])
+        named[held & (not held.all())] = "test"
+    elif not (found.pictures or data.folds):
+        named = parts_of(name.rpartition(":")[0] for name in found.where)
+    apart = np.isin(named, SPLITS[1:])
     distinct = numbered(marks[~apart])
     count = int(distinct.max(initial=-1)) + 1
     random = np.random.default_rng([settings.training.seed])
@@ -60,7 +64,9 @@ def split_rows(found: Found, settings: Settings, unit: str = "examples") -> dict
         rest = np.flatnonzero(fold != data.fold)
     else:
         rest = np.arange(count)
-    fractions = _fractions(data, test_elsewhere=bool(data.folds or data.test) or own_test)
+    elsewhere = [False, bool(data.validation), bool(data.folds or data.test)]
+    fractions = np.where(elsewhere | np.isin(SPLITS, named[apart]), 0, data.split)
+    fractions /= fractions.sum()
     ends = np.rint(np.cumsum(fractions) * len(rest))
     for split, fraction, size in zip(SPLITS, fractions, np.diff(ends, prepend=0), strict=True):
         if fraction and not size:
@@ -69,9 +75,9 @@ def split_rows(found: Found, settings: Settings, unit: str = "examples") -> dict
             )
     within = np.argsort(np.argsort(places[rest]))
     part[rest] = np.searchsorted(ends, within, side="right")
-    of_row = np.full(len(marks), 2)
-    of_row[~apart] = part[distinct]
-    return {split: np.flatnonzero(of_row == i) for i, split in enumerate(SPLITS)}
+    of_row = np.array(SPLITS)[part[distinct]] if count else []
+    named[~apart] = of_row
+    return {split: np.flatnonzero(named == split) for split in SPLITS}
 
 
 def _stratified(
@@ -144,16 +150,6 @@ def warn_of_leaks(items: Mapping[Split, Any], unit: str) -> None:
                 "%d of the %d %s %s are learned from as well, so its figures flatter the model",
                 *(count, len(items[split]), split, unit),
             )
-
-
-def _fractions(data: DataSettings, *, test_elsewhere: bool) -> np.ndarray:
-    """Share out the rows among the splits that have no data of their own."""
-    fractions = np.array(data.split)
-    if data.validation:
-        fractions[1] = 0
-    if test_elsewhere:
-        fractions[2] = 0
-    return fractions / fractions.sum()
 
 
 @lru_cache(maxsize=4)

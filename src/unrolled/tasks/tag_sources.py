@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from unrolled.data.splits import SPLITS, Split, in_batch, numbered
+from unrolled.data.splits import SPLITS, Split, in_batch, numbered, parts_of
 from unrolled.data.stepwise import is_stepwise, read_stepwise
 from unrolled.data.tagged import (
     CODES,
@@ -24,7 +24,7 @@ from unrolled.data.tagged import (
     Words,
     side_by_side,
 )
-from unrolled.data.tagged_files import part_of, read_tagged
+from unrolled.data.tagged_files import read_tagged
 from unrolled.data.vectors import begin_vectors
 from unrolled.errors import InputError
 from unrolled.settings import Settings
@@ -316,19 +316,18 @@ def split_sequences(
 ) -> dict[Split, Sequence[Tagged]]:
     """Take out what has its place, by the settings or by its file's name; share out the rest.
 
+    What the settings name comes instead of files whose names tell that they are this part.
     Sequences with the same steps all go to the same split, so that none is judged on what was learned.
     """
     data = settings.data
     given: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
     parts: dict[Split, Sequence[Tagged]]
     parts = {split: read(sources) for split, sources in given.items() if sources}
-    named = np.array([part_of(one.file) or "" for one in sequences])
-    rest = np.arange(len(sequences))
-    if not parts and "training" in named:
-        for split in given:
-            if len(rows := np.flatnonzero(named == split)):
-                parts[split] = picked(sequences, rows)
-        rest = np.flatnonzero(~np.isin(named, [*parts]))
+    named = parts_of(one.file for one in sequences)
+    for split, sources in given.items():
+        if len(rows := np.flatnonzero(named == split)) and not sources:
+            parts[split] = picked(sequences, rows)
+    rest = np.flatnonzero(~np.isin(named, [*given]))
     fractions = np.array(data.split)
     fractions[[split in parts for split in SPLITS]] = 0
     fractions /= fractions.sum()

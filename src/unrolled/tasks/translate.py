@@ -5,7 +5,6 @@ T symbols of the source, S of the target, B rows.
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
@@ -22,12 +21,10 @@ from unrolled.settings import Settings
 from unrolled.tasks.drawing import alignments
 from unrolled.tasks.examples import Found
 from unrolled.tasks.nearest import NearestText
-from unrolled.tasks.splitting import split_rows
+from unrolled.tasks.splitting import split_rows, warn_of_leaks
 from unrolled.tasks.task import Artefacts, Criterion, Split
 from unrolled.tasks.writing import ROWS_AT_ONCE, Writer, check_settings
 from unrolled.tasks.written import Items, Manner, Rows
-
-_log = logging.getLogger(__name__)
 
 DRAWN = 4
 """Alignments that are drawn."""
@@ -78,7 +75,8 @@ class Translate(Writer):
         check_settings(settings)
         data = settings.data
         pairs = read_pairs(data.source, data.encoding)
-        keys = pairs.targets if data.source == ("noisy",) else pairs.sources
+        key = int(data.source == ("noisy",))  # where what tells pairs apart stands
+        keys = (pairs.sources, pairs.targets)[key]
         places = split_rows(Found(keys, [], pairs.where), settings)
         parts: dict[Split, tuple[Pairs, np.ndarray]]
         parts = {split: (pairs, rows) for split, rows in places.items()}
@@ -87,11 +85,11 @@ class Translate(Writer):
             if sources:
                 other = read_pairs(sources, data.encoding)
                 parts[split] = other, np.arange(len(other))
-                _warn_of_leaks(split, other, {pairs.sources[i] for i in places["training"]})
-        sides = {
+        sides: dict[Split, tuple[list[str], list[str]]] = {
             split: ([of.sources[i] for i in rows], [of.targets[i] for i in rows])
             for split, (of, rows) in parts.items()
         }
+        warn_of_leaks({split: side[key] for split, side in sides.items()}, "pairs")
         sources, targets = sides["training"]
         shared = settings.decoder.shared_vocabulary
         read = Side.fit([*sources, *targets] if shared else sources, data)
@@ -247,10 +245,3 @@ class Translate(Writer):
         return {
             "attention.png": alignments(self.aligned(model, [sources[i] for i in chosen[:DRAWN]]))
         }
-
-
-def _warn_of_leaks(split: Split, other: Pairs, known: set[str]) -> None:
-    """Say how many of a split's sources are those of training, too."""
-    leaked = sum(source in known for source in other.sources)
-    if leaked:
-        _log.warning("%d of %d sources for %s are in the training data", leaked, len(other), split)
