@@ -59,7 +59,7 @@ def test_learns_what_a_token_alone_does_not_tell(past):
 def test_baselines_by_hand(tmp_path):
     rows = [[("a", "X"), ("a", "X"), ("a", "Y"), ("b", "Y")]] * 8 + [[("c", "Y"), ("b", "X")]] * 2
     task = prepare(write(tmp_path / "t.tsv", rows), split="1,0,0")
-    task.source._splits["test"] = task.source._splits["training"]
+    task.source.sequences.splits["test"] = task.source.sequences.splits["training"]
     assert task.source.fitted["counts"][task.source.inputs.numbers(["a"])[0]].tolist() == [16, 8]
     frequency = np.array([16 + 2 + 1, 8 + 8 + 2 + 1]) / 38
     found = task.baselines("test")
@@ -229,7 +229,7 @@ def test_a_word_dropped_is_dropped_on_all_processes_alike(past):
 def test_the_same_sequence_is_in_one_split(tmp_path, caplog):
     rows = [[(word, "X")] for word in "abcdefghij" for _ in range(3)]
     source = write(tmp_path / "t.tsv", rows)
-    parts = prepare(source).source._splits
+    parts = prepare(source).source.sequences.splits
     seen = {split: {one.key for one in part} for split, part in parts.items()}
     assert sum(map(len, seen.values())) == 10
     assert [len(part) for part in parts.values()] == [24, 3, 3]
@@ -247,11 +247,11 @@ def test_validation_and_test_of_their_own(tmp_path):
     given = prepare(files["a"], validation=files["c"], test=files["d"])
     found = prepare(str(tmp_path))
     for task in (given, found):
-        parts = task.source._splits
+        parts = task.source.sequences.splits
         assert [len(parts[name]) for name in ("training", "validation", "test")] == [6, 3, 2]
         assert {one.steps[0] for one in parts["test"]} == {"d"}
     assert given.data_digest == found.data_digest
-    own = prepare(str(tmp_path), validation=files["d"]).source._splits
+    own = prepare(str(tmp_path), validation=files["d"]).source.sequences.splits
     assert {one.steps[0] for one in own["training"]} == {
         "a"
     }  # the part of that name is not learned
@@ -399,7 +399,7 @@ def test_tables_from_the_command_line(cli, tmp_path, kind):  # noqa: F811
 @pytest.mark.skipif("UNROLLED_DATA_DIR" not in os.environ, reason="needs UNROLLED_DATA_DIR")
 def test_the_web_treebank():
     task = prepare("ud_english_ewt")
-    parts = task.source._splits
+    parts = task.source.sequences.splits
     assert [len(parts[split]) for split in ("training", "validation", "test")] == [
         12544,
         2001,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from unrolled.data.conll import NAMED
 from unrolled.data.several import Heads, head_names
 from unrolled.data.splits import SPLITS, Split
-from unrolled.data.tagged import TagBatch, Tagged, Words, side_by_side
+from unrolled.data.tagged import TagBatch, Tagged, Words
 from unrolled.data.tagged_files import PYTHON, read_tagged_several
 from unrolled.errors import InputError
 from unrolled.settings import Settings
@@ -26,16 +26,10 @@ from unrolled.tasks import tag_baselines, tag_figures
 from unrolled.tasks.several_models import SeveralTaggers
 from unrolled.tasks.splitting import warn_of_leaks
 from unrolled.tasks.tag_figures import Judged
-from unrolled.tasks.tag_sources import (
-    ROWS_AT_ONCE,
-    by_length,
-    drawn_rows,
-    fit_words,
-    split_sequences,
-    texts,
-)
+from unrolled.tasks.tag_sources import fit_words, texts
+from unrolled.tasks.tag_splits import ROWS_AT_ONCE, BySplit, split_sequences
 from unrolled.tasks.taggers import tensors
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Task, in_split, seeded
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Task, seeded
 
 SHOWN_WORDS = 12
 MOST_DRAWN = 60
@@ -76,7 +70,7 @@ class Several(Task):
         splits: Mapping[Split, Sequence[Tagged]] | None = None,
     ) -> None:
         self.settings, self.words, self.heads, self.fitted = settings, words, heads, fitted
-        self._splits = splits
+        self.sequences = BySplit(settings, words, heads, splits)
 
     @classmethod
     def prepare(cls, settings: Settings) -> Self:
@@ -98,7 +92,7 @@ class Several(Task):
         names = head_names(data.columns, len(found[0].tags[0]), usual=usual)
         heads = Heads.fit(names, (one for part in splits.values() for one in part))
         own = cls(settings, fit_words(splits["training"], settings), heads, {}, splits)
-        batches = [own.of(one) for one in by_length(splits["training"])]
+        batches = [*own.sequences.held_out("training")]
         own.fitted = {
             name: tag_baselines.fit([_of_head(b, n) for b in batches], own.words, heads.labels[n])
             for n, name in enumerate(names)
@@ -134,20 +128,11 @@ class Several(Task):
         with seeded(self.settings.training.seed):
             return SeveralTaggers(self.words, self.heads, self.settings)
 
-    def of(
-        self, sequences: Sequence[Tagged], random: Sequence[np.random.Generator] = ()
-    ) -> TagBatch:
-        """Put sequences side by side."""
-        return side_by_side(sequences, self.words, self.heads, random)
-
-    def _part(self, split: Split) -> Sequence[Tagged]:
-        return in_split(self._splits, split)
-
     @cached_property
     def _digest(self) -> str:
         digest = hashlib.sha256(json.dumps(self.artefacts().vocabulary, sort_keys=True).encode())
         for split in SPLITS:
-            rows = [(one.steps, one.tags) for one in (self._splits or {}).get(split, ())]
+            rows = [(one.steps, one.tags) for one in (self.sequences.splits or {}).get(split, ())]
             digest.update(json.dumps([split, rows]).encode())
         return digest.hexdigest()
 
@@ -159,7 +144,7 @@ class Several(Task):
     @property
     def steps_per_epoch(self) -> int:
         """Batches in which every training sequence comes once."""
-        return math.ceil(len(self._part("training")) / self.settings.training.batch_size)
+        return math.ceil(len(self.sequences.part("training")) / self.settings.training.batch_size)
 
     @property
     def initial_loss(self) -> float:
@@ -169,15 +154,9 @@ class Several(Task):
         each = (math.log(labels.size) for labels in self.heads.labels)
         return sum(w * nats for w, nats in zip(given, each, strict=True))
 
-    @cached_property
-    def _lengths(self) -> bytes:
-        return np.array([len(one) for one in self._part("training")], np.int64).tobytes()
-
     def batch(self, step: int, rows: slice) -> TagBatch:
         """Sequences shuffled anew in every epoch, those of like length mostly together; tags (T, B, N)."""
-        part = self._part("training")
-        chosen, random = drawn_rows(len(part), self._lengths, self.settings, step, rows)
-        return self.of([part[i] for i in chosen], random)
+        return self.sequences.batch(step, rows)
 
     def loss(self, model: nn.Module, batch: TagBatch, carry: Carry) -> tuple[Tensor, Carry]:
         """Sum of the tasks' losses in nats a step, each times its weight. Nothing is carried on."""
@@ -201,10 +180,7 @@ class Several(Task):
 
     def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Judge a split: see :meth:`_figures`."""
-        return self._figures(self._judge(model, self._held_out(split)))
-
-    def _held_out(self, split: Split) -> list[TagBatch]:
-        return [self.of(one) for one in by_length(self._part(split))]
+        return self._figures(self._judge(model, [*self.sequences.held_out(split)]))
 
     def _figures(self, judged: Sequence[Sequence[Judged]]) -> dict[str, float]:
         """Give the mean accuracy over tasks, nats a step of all together, and the figures of each task."""
@@ -224,7 +200,7 @@ class Several(Task):
 
     def baselines(self, split: Split) -> dict[str, dict[str, float]]:
         """Judge the most frequent tag of each task, and that of each word."""
-        return self._baselines(self._held_out(split))
+        return self._baselines([*self.sequences.held_out(split)])
 
     def _baselines(self, batches: Sequence[TagBatch]) -> dict[str, dict[str, float]]:
         each = [
@@ -251,7 +227,7 @@ class Several(Task):
 
     def show(self, model: nn.Module, step: int) -> str:
         """Tag the first words of a validation sequence; what is wrong is followed by what is right."""
-        part = self._part("validation" if self.settings.data.validates else "training")
+        part = self.sequences.part("validation" if self.settings.data.validates else "training")
         one = part[len(part) // 2]
         (found,) = self._told(model, [one.steps])
         lines = [self.words.told] if self.words.told and step == 0 else []
@@ -271,7 +247,8 @@ class Several(Task):
             return {}
         from unrolled.tasks.label_pictures import confusion_picture
 
-        judged = self._judge(model, self._held_out("test" if data.tests else "validation"))
+        batches = self.sequences.held_out("test" if data.tests else "validation")
+        judged = self._judge(model, [*batches])
         return {
             f"confusion-{name.replace(' ', '-')}.png": confusion_picture(
                 self.heads.labels[n].names, *tag_figures.together(judged[n])
@@ -292,7 +269,7 @@ class Several(Task):
         """
         assert isinstance(model, SeveralTaggers)
         found = read_tagged_several(sources, self.settings.data)
-        batches = [self.of(one) for one in by_length(found)]
+        batches = [*self.sequences.batches(found)]
         judged = self._judge(model, batches)
         unknown = (self.words.unknown(b.inputs)[b.inside].sum() for b in batches)
         weights = model.weights.tolist()

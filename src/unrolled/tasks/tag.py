@@ -20,7 +20,8 @@ from unrolled.settings.belonging import STEPS, refuse_others
 from unrolled.tasks import tag_figures
 from unrolled.tasks.tag_copying import COPYING, Copying
 from unrolled.tasks.tag_figures import Judged, Tally
-from unrolled.tasks.tag_sources import ROWS_AT_ONCE, Read, Source
+from unrolled.tasks.tag_sources import Read, Source
+from unrolled.tasks.tag_splits import ROWS_AT_ONCE
 from unrolled.tasks.taggers import Tagger, tensors
 from unrolled.tasks.task import Artefacts, Carry, Criterion, Task, seeded
 

@@ -16,7 +16,8 @@ from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks import tag_baselines
 from unrolled.tasks.tag_figures import Judged
-from unrolled.tasks.tag_sources import ROWS_AT_ONCE, Source, texts
+from unrolled.tasks.tag_sources import Source, texts
+from unrolled.tasks.tag_splits import ROWS_AT_ONCE
 
 COPYING = "copying"
 HELD_OUT = 1000

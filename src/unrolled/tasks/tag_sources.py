@@ -6,13 +6,13 @@ T steps, B rows.
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 
-from unrolled.data.splits import SPLITS, Split, in_batch, numbered, parts_of
+from unrolled.data.splits import Split
 from unrolled.data.stepwise import is_stepwise, read_stepwise
 from unrolled.data.tagged import (
     CODES,
@@ -22,7 +22,6 @@ from unrolled.data.tagged import (
     Tagged,
     Vectors,
     Words,
-    side_by_side,
 )
 from unrolled.data.tagged_files import read_tagged
 from unrolled.data.vectors import begin_vectors
@@ -30,15 +29,12 @@ from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.settings.belonging import STEPS, refuse_others
 from unrolled.tasks import tag_baselines
-from unrolled.tasks.examples import marks_of, picked
-from unrolled.tasks.splitting import shuffled, warn_of_leaks
+from unrolled.tasks.splitting import warn_of_leaks
 from unrolled.tasks.tag_figures import Judged, are_spans
-from unrolled.tasks.task import in_split
+from unrolled.tasks.tag_splits import BySplit, split_sequences
 
-ROWS_AT_ONCE = 250
 UNKNOWN = "<unk>"
 """How files of vectors call the word that stands for all others, if they have one."""
-_EACH_WORD = 7  # names the stream of random numbers of word dropout
 
 
 class Source(ABC):
@@ -116,7 +112,7 @@ class Read(Source):
         splits: Mapping[Split, Sequence[Tagged]] | None = None,
     ) -> None:
         self.settings, self.inputs, self.outputs = settings, inputs, outputs
-        self.fitted, self._splits = fitted, splits
+        self.fitted, self.sequences = fitted, BySplit(settings, inputs, outputs, splits)
         words = isinstance(inputs, Words)
         self.examples = ("'words of yours'", "more.tsv") if words else ("more.csv", "more.csv")
         if isinstance(outputs, Numbers):
@@ -155,7 +151,7 @@ class Read(Source):
             inputs, outputs = fit_words(parts["training"], settings), _labels(parts)
         warn_of_leaks(parts, "sequences")
         made = cls(settings, inputs, outputs, {}, parts)
-        made.fitted = tag_baselines.fit(map(made.of, by_length(parts["training"])), inputs, outputs)
+        made.fitted = tag_baselines.fit(made.held_out("training"), inputs, outputs)
         return made
 
     @classmethod
@@ -186,40 +182,24 @@ class Read(Source):
         """Give what steps are and what is told of them."""
         return {"inputs": self.inputs.to_json(), "outputs": self.outputs.to_json()}
 
-    def of(
-        self, sequences: Sequence[Tagged], random: Sequence[np.random.Generator] = ()
-    ) -> TagBatch:
-        """Put sequences side by side."""
-        return side_by_side(sequences, self.inputs, self.outputs, random)
-
-    def _part(self, split: Split) -> Sequence[Tagged]:
-        return in_split(self._splits, split)
-
     @property
     def epoch(self) -> int:
         """Sequences to train on."""
-        return len(self._part("training"))
-
-    @cached_property
-    def _lengths(self) -> bytes:
-        """Steps of each training sequence, as something that can be a key."""
-        return np.array([len(one) for one in self._part("training")], np.int64).tobytes()
+        return len(self.sequences.part("training"))
 
     def batch(self, step: int, rows: slice) -> TagBatch:
         """Sequences shuffled anew in every epoch, those of like length mostly together."""
-        part = self._part("training")
-        chosen, random = drawn_rows(len(part), self._lengths, self.settings, step, rows)
-        return self.of([part[i] for i in chosen], random)
+        return self.sequences.batch(step, rows)
 
     def held_out(self, split: Split) -> Iterator[TagBatch]:
         """All of a split, sequences of like length side by side."""
-        return map(self.of, by_length(self._part(split)))
+        return self.sequences.held_out(split)
 
     def other(self, sources: Sequence[str]) -> Iterator[TagBatch]:
         """Sequences of other files."""
         data = self.settings.data
         if isinstance(self.inputs, Words):
-            return map(self.of, by_length(read_tagged(sources, data)))
+            return self.sequences.batches(read_tagged(sources, data))
         targets = self.outputs.columns if isinstance(self.outputs, Numbers) else ()
         found = read_stepwise(
             sources,
@@ -228,7 +208,7 @@ class Read(Source):
             targets=targets,
             numeric=isinstance(self.outputs, Numbers),
         )
-        return map(self.of, by_length(found.sequences))
+        return self.sequences.batches(found.sequences)
 
     def asked(self, inputs: Sequence[str]) -> Iterator[tuple[str, Any]]:
         """Words with spaces between, characters if all words known are; or files of vectors."""
@@ -254,35 +234,13 @@ class Read(Source):
     @cached_property
     def _digest(self) -> str:
         digest = hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode())
-        for split, sequences in (self._splits or {}).items():
+        for split, sequences in (self.sequences.splits or {}).items():
             digest.update(split.encode())
             for one in sequences:
                 for side in (one.steps, one.tags):
                     numbers = isinstance(side, np.ndarray)
                     digest.update(side.tobytes() if numbers else json.dumps(side).encode())
         return digest.hexdigest()
-
-
-def drawn_rows(
-    count: int, lengths: bytes, settings: Settings, step: int, rows: slice
-) -> tuple[list[int], list[np.random.Generator]]:
-    """Choose rows of batch number `step`, and give what each draws its own random numbers from.
-
-    Args:
-        count: Training sequences.
-        lengths: Steps of each, int64; those of like length are mostly together.
-        settings: ``training`` counts.
-        step: Number of the batch.
-        rows: Which of its rows.
-    """
-    size, seed = settings.training.batch_size, settings.training.seed
-
-    def order(epoch: int) -> np.ndarray:
-        return shuffled(count, seed, epoch, size, lengths)
-
-    chosen = in_batch(count, size, step, rows, order)
-    places = range(size)[rows]
-    return chosen, [np.random.default_rng([seed, _EACH_WORD, step, place]) for place in places]
 
 
 def fit_words(sequences: Iterable[Tagged], settings: Settings) -> Words:
@@ -307,52 +265,6 @@ def fit_words(sequences: Iterable[Tagged], settings: Settings) -> Words:
 def _labels(parts: Mapping[Split, Sequence[Tagged]]) -> Labels:
     """Collect the tags. Those that only held-out sequences have are known, too, though never right."""
     return Labels(sorted({tag for part in parts.values() for one in part for tag in one.tags}))
-
-
-def split_sequences(
-    sequences: Sequence[Tagged],
-    settings: Settings,
-    read: Callable[[Sequence[str]], Sequence[Tagged]],
-) -> dict[Split, Sequence[Tagged]]:
-    """Take out what has its place, by the settings or by its file's name; share out the rest.
-
-    What the settings name comes instead of files whose names tell that they are this part.
-    Sequences with the same steps all go to the same split, so that none is judged on what was learned.
-    """
-    data = settings.data
-    given: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
-    parts: dict[Split, Sequence[Tagged]]
-    parts = {split: read(sources) for split, sources in given.items() if sources}
-    named = parts_of(one.file for one in sequences)
-    for split, sources in given.items():
-        if len(rows := np.flatnonzero(named == split)) and not sources:
-            parts[split] = picked(sequences, rows)
-    rest = np.flatnonzero(~np.isin(named, [*given]))
-    fractions = np.array(data.split)
-    fractions[[split in parts for split in SPLITS]] = 0
-    fractions /= fractions.sum()
-    alike = numbered(marks_of(sequences[row] for row in rest.tolist()))
-    count = int(alike.max(initial=-1)) + 1
-    order = np.random.default_rng([settings.training.seed]).permutation(count)
-    places = np.argsort(order)[alike]  # of those that are alike the same
-    drawn = np.argsort(places, kind="stable")
-    ends = np.rint(np.cumsum((0, *fractions)) * count).astype(int)
-    borders = np.searchsorted(places[drawn], ends)
-    for number, split in enumerate(SPLITS):
-        if fractions[number] and ends[number] == ends[number + 1]:
-            raise InputError(
-                f"{count} different sequences are too few to split: none is left for {split}"
-            )
-        rows = rest[drawn[borders[number] : borders[number + 1]]]
-        parts.setdefault(split, picked(sequences, rows))
-    return parts
-
-
-def by_length(sequences: Sequence[Tagged]) -> Iterator[list[Tagged]]:
-    """Cut into what is judged side by side, sequences of like length together."""
-    order = np.argsort([len(one) for one in sequences], kind="stable")
-    for start in range(0, len(order), ROWS_AT_ONCE):
-        yield [*picked(sequences, order[start : start + ROWS_AT_ONCE])]
 
 
 def texts(inputs: Sequence[str], *, characters: bool) -> Iterator[tuple[str, list[str]]]:
