@@ -1,6 +1,7 @@
 """Settings that a task or a kind of data would not heed are refused."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ from command_line import cli  # noqa: F401 - a fixture
 
 from unrolled.errors import InputError
 from unrolled.settings import GROUPS, Settings
-from unrolled.settings.belonging import EXAMPLES, NUMBERS, STEPS, TASKS, TEXTS, check_task
+from unrolled.settings.belonging import CHOICES, EXAMPLES, NUMBERS, STEPS, TASKS, TEXTS, check_task
 from unrolled.tasks.task import TASKS as KNOWN
 from unrolled.tasks.task import task_class
+from unrolled.train.plan import new_run
+
+RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 def test_all_that_is_named_is_there():
@@ -19,6 +23,10 @@ def test_all_that_is_named_is_there():
     assert {task for tasks in TASKS.values() for task in tasks} <= KNOWN.keys()
     for readers in (EXAMPLES, STEPS, TEXTS, NUMBERS):
         assert {field for some in readers.values() for field in some} <= fields
+    for choice in CHOICES:
+        field = GROUPS[choice.table].model_fields[choice.field]
+        assert {*choice.readers} <= {*re.findall(r"'([\w-]+)'", repr(field.annotation))}
+        assert {name for some in choice.readers.values() for name in some} <= fields
 
 
 def test_a_task_of_somebody_else_may_read_anything():
@@ -50,6 +58,57 @@ def test_of_another_task(task, flags, sentence):
 
 def test_what_is_given_as_it_is_anyway_is_heeded():
     check_task(Settings.from_flags("generate", {"rotate": 0, "horizon": 1, "shift": None}))
+
+
+@pytest.mark.parametrize(
+    ("task", "flags", "sentence"),
+    [
+        (
+            "classify",
+            {"source": ("t.tsv",), "model": "mlp", "zoneout": 0.1},
+            "for --model rnn, not for",
+        ),
+        (
+            "classify",
+            {"source": ("digits",), "cell": "gru"},
+            "--cell is for --model rnn, not for cnn",
+        ),
+        ("classify", {"source": ("t.tsv",), "pooling": "mean"}, "for --model cnn, not for rnn"),
+        ("embed", {"source": ("t.tsv",), "model": "bag", "bidirectional": True}, "not for bag"),
+        ("embed", {"source": ("digits",), "objective": "group", "margin": 1}, "not for group"),
+        ("forecast", {"model": "ar", "activation_penalty": 1}, "--model rnn, not for ar"),
+        ("forecast", {"source": ("diabetes",), "zoneout": 0.1}, "--model rnn, not for mlp"),
+        ("tag", {"net": "cnn", "cell": "gru"}, "--cell is for --net rnn, not for cnn"),
+        ("tag", {"span": 5}, "--span is for --net cnn, not for rnn"),
+        ("tag", {"teacher_forcing": 0.5}, "--teacher-forcing is for --readout previous, not for"),
+        ("tag", {"readout": "crf", "lags": 3}, "--lags is for --net linear, not for rnn"),
+        ("several", {"distance": 0.1}, "--distance is for --sharing soft, not for hard"),
+        ("translate", {"attended": 5}, "--attended is for --attention top-k, not for general"),
+        ("generate", {"samples": 9}, "--samples is for --softmax sampled, not for full"),
+    ],
+)
+def test_of_another_choice(task, flags, sentence):
+    with pytest.raises(InputError, match=sentence):
+        new_run(Settings.from_flags(task, flags))
+
+
+@pytest.mark.parametrize(
+    ("task", "flags"),
+    [
+        ("tag", {"readout": "window", "lags": 3}),
+        ("tag", {"net": "linear", "lags": 3}),
+        ("tag", {"net": "cnn", "bidirectional": False, "span": 5}),
+        ("classify", {"source": ("digits",), "model": "rnn", "cell": "gru", "scan": "pixels"}),
+        ("classify", {"source": ("t.tsv",), "model": "cnn", "pooling": "k-max", "k": 3}),
+    ],
+)
+def test_of_this_choice(task, flags):
+    new_run(Settings.from_flags(task, flags))
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_recipes_have_no_idle_setting(recipe):
+    new_run(Settings.from_toml(recipe))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Which tasks and kinds of data a setting belongs to: elsewhere it would do nothing, and is refused."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from unrolled.errors import InputError
 from unrolled.settings import GROUPS, Settings, flag
@@ -28,6 +28,8 @@ TASKS: Readers = {
     "tagger": ("tag", "several"),
     "several": ("several",),
     "varied": _LABELLED,
+    **dict.fromkeys(("stride", "reduction"), ("generate",)),
+    "window": ("generate", "forecast"),
     "symbols": ("generate", *_LABELLED, "translate", "caption"),
     "unknown": ("generate", *_LABELLED, "translate", "caption"),
     "vocabulary_size": ("generate", *_LABELLED, "translate", "caption", "tag", "several"),
@@ -92,6 +94,51 @@ NUMBERS: Readers = {
 }
 """What forecast reads with each kind of data."""
 
+_RECURRENT = (
+    *("cell", "cell_options", "nonlinearity", "bidirectional", "connection", "learned_states"),
+    *("recurrent_dropout", "weight_dropout", "zoneout", "weight_norm", "recurrent_start"),
+    *("forget_bias", "chrono", "activation_penalty", "temporal_penalty"),
+)
+_DENSE = ("dense", "dense_activation")
+_OF_CNN = ("filters", "filter_widths", "pooling", "k", "channels", "over_time", *_DENSE)
+
+
+class Choice(NamedTuple):
+    """A setting whose value says whether others are read."""
+
+    table: str
+    field: str
+    readers: Readers
+    """Value -> the settings that are read with it; those of other values are not."""
+    tasks: Sequence[str]
+
+
+_TAGGED = ("tag", "several")
+_MODELS: Readers = {
+    "rnn": (*_RECURRENT, "fixed_dropout", "over_time", "scan"),
+    "cnn": _OF_CNN,
+    "bag": ("ngrams", *_DENSE),
+    "mlp": ("ngrams", *_DENSE),
+}
+_DISTANCES = ("margin", "mining")
+CHOICES = (
+    Choice("classifier", "model", _MODELS, (*_LABELLED, "forecast")),
+    Choice("classifier", "pooling", {"k-max": ("k",)}, _LABELLED),
+    Choice("tagger", "net", {"rnn": _RECURRENT, "cnn": ("span",), "linear": ("lags",)}, _TAGGED),
+    Choice("tagger", "readout", {"previous": ("teacher_forcing",)}, _TAGGED),
+    Choice("several", "sharing", {"soft": ("distance",)}, ("several",)),
+    Choice("decoder", "attention", {"top-k": ("attended",)}, ("translate", "caption")),
+    Choice(
+        "embed",
+        "objective",
+        {"triplet": _DISTANCES, "contrastive": _DISTANCES, "n-pairs": ("temperature",)},
+        ("embed",),
+    ),
+    Choice(
+        "generator", "softmax", {"adaptive": ("cutoffs",), "sampled": ("samples",)}, ("generate",)
+    ),
+)
+
 
 def check_task(settings: Settings) -> None:
     """Refuse what is set but not read by the task. Tasks of others may read anything.
@@ -107,6 +154,33 @@ def check_task(settings: Settings) -> None:
             if tasks and settings.task not in tasks and _is_set(settings, table, field):
                 raise InputError(
                     f"{flag(field)} is for {_listed(tasks)}, not for {settings.task}; leave it out"
+                )
+
+
+def check_choices(wanted: Settings, settings: Settings) -> None:
+    """Refuse what is set but not read with another setting as it is.
+
+    Args:
+        wanted: What somebody set.
+        settings: The same with all defaults.
+
+    Raises:
+        InputError: If there is something.
+    """
+    tables = {field: table for table, group in GROUPS.items() for field in group.model_fields}
+    for choice in CHOICES:
+        value = getattr(getattr(settings, choice.table), choice.field)
+        if settings.task not in choice.tasks or value is None:
+            continue
+        for field in dict.fromkeys(field for some in choice.readers.values() for field in some):
+            read = field in choice.readers.get(value, ())
+            if field == "lags":  # of the read-out, too
+                read = read or settings.tagger.readout == "window"
+            if not read and _is_set(wanted, tables[field], field):
+                values = [name for name, fields in choice.readers.items() if field in fields]
+                raise InputError(
+                    f"{flag(field)} is for {flag(choice.field)} {_listed(values)}, not for {value}; "
+                    "leave it out"
                 )
 
 

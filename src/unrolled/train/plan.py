@@ -11,7 +11,7 @@ import torch
 from unrolled.checkpoint.load import own_cell
 from unrolled.errors import InputError
 from unrolled.settings import GROUPS, Settings, flag
-from unrolled.settings.belonging import check_task
+from unrolled.settings.belonging import check_choices, check_task
 from unrolled.tasks.task import Task, task_class
 from unrolled.train.optimisers import DEFAULT_RATES, check_optimizer
 from unrolled.train.schedules import check_schedule
@@ -82,6 +82,7 @@ def new_run(wanted: Settings) -> Settings:
         for name in ("steps", "epochs"):
             defaults.get("training", {}).pop(name, None)
     settings = wanted.with_defaults(defaults)
+    check_choices(wanted, settings)
     if settings.training.lr is None:
         settings = _with_training(settings, lr=DEFAULT_RATES[settings.training.optimizer])
     check(settings)
