@@ -46,9 +46,11 @@ def films(train):
     return train()
 
 
-@pytest.mark.parametrize("pooling", ["max", "mean", "k-max"])
-def test_parts_and_biases_add_up_to_the_decision(train, films, pooling):
-    trained = films if pooling == "max" else train(pooling=pooling, steps=5)
+@pytest.mark.parametrize(
+    ("pooling", "wide"), [("max", False), ("mean", False), ("k-max", False), ("mean", True)]
+)
+def test_parts_and_biases_add_up_to_the_decision(train, films, pooling, wide):
+    trained = films if pooling == "max" else train(pooling=pooling, wide=wide, steps=5)
     text = "a very good film but dull"
     (decision,) = ngrams(trained, [text]).decisions
     model, examples = trained.model, trained.task.kind
@@ -69,6 +71,13 @@ def test_the_words_that_decide_are_named(train):
         assert max(decision.symbols, key=lambda symbol: symbol.value).text.strip() == word
         assert max(decision.phrases, key=lambda phrase: phrase.value).text.strip() == word
         assert len(decision.phrases) <= 5
+
+
+def test_filters_that_reach_beyond_the_ends_are_told_by_what_is_inside(train):
+    found = ngrams(train(filter_widths=(3,), wide=True), ["so good"])
+    spans = {phrase.text.strip() for one in found.filters for phrase in one.phrases}
+    assert spans <= {"so", "so good", "good"}
+    assert sum(symbol.value for symbol in found.decisions[0].symbols)
 
 
 def test_filters_are_told_by_what_they_answer_to(films, source):

@@ -49,16 +49,18 @@ def test_five_words_of_seven_give_four_answers_to_two_words():
     torch.testing.assert_close(answers, by_hand.relu())
 
 
+@pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("pooling", ["max", "k-max", "mean"])
-def test_logits_by_hand(pooling):
+def test_logits_by_hand(pooling, wide):
     flags = {"embedding": 4, "filters": 2, "filter_widths": (1, 3), "pooling": pooling, "k": 2}
-    model = build(**flags)
+    model = build(**flags, wide=wide)
     text = [3, 1, 4, 1, 5]
     x = model.symbols.table.weight[text].detach().numpy()
     seen = []
     for bank, width in zip(model.banks, (1, 3), strict=True):
         weight = bank.weight.detach().numpy()
-        windows = np.stack([x[i : i + width].T for i in range(5 - width + 1)])
+        seen_by = np.pad(x, ((width - 1, width - 1), (0, 0))) if wide else x
+        windows = np.stack([seen_by[i : i + width].T for i in range(len(seen_by) - width + 1)])
         found = np.einsum("pdw,fdw->fp", windows, weight) + bank.bias.detach().numpy()[:, None]
         found = np.maximum(found, 0)
         if pooling == "max":
@@ -78,9 +80,10 @@ def test_logits_by_hand(pooling):
     texts=st.lists(st.lists(st.integers(1, 10), min_size=1, max_size=9), min_size=2, max_size=5),
     pooling=st.sampled_from(["max", "k-max", "mean"]),
     k=st.integers(1, 12),
+    wide=st.booleans(),
 )
-def test_what_pads_a_text_is_never_seen(texts, pooling, k):
-    model = build(embedding=3, filters=3, filter_widths=(2, 4), pooling=pooling, k=k)
+def test_what_pads_a_text_is_never_seen(texts, pooling, k, wide):
+    model = build(embedding=3, filters=3, filter_widths=(2, 4), pooling=pooling, k=k, wide=wide)
     with torch.no_grad():  # so that a filter that saw padding would answer with it
         for bank in model.banks:
             bank.bias.fill_(1.0)

@@ -194,21 +194,27 @@ class _Read:
             decision = logits[best] - others / max(len(logits) - 1, 1)
             slopes = torch.autograd.grad(decision, leaves)
         self.label, self.probability = labels[best], float(logits.detach().softmax(0)[best])
-        places = [int(places_of(lengths, width)) for width in self.widths]
+        self.wide = model.own.wide
+        places = [int(places_of(lengths, width, wide=self.wide)) for width in self.widths]
         self.answers = [a[0, :, :n].cpu().numpy() for a, n in zip(answers, places, strict=True)]
         self.parts = [
             (a * g)[0, :, :n].cpu().numpy() for a, g, n in zip(answers, slopes, places, strict=True)
         ]
 
+    def span(self, place: int, width: int) -> slice:
+        """Give the symbols that a filter sees at a place; beyond the ends there are none."""
+        first = place - width + 1 if self.wide else place
+        return slice(max(first, 0), first + width)
+
     def phrase(self, place: int, width: int) -> str:
-        return "".join(self.symbols[place : place + width])
+        return "".join(self.symbols[self.span(place, width)])
 
     def decision(self, count: int) -> Decision:
         each = np.zeros(len(self.symbols))
         found: dict[str, float] = {}
         for width, part in zip(self.widths, self.parts, strict=True):
             for place, value in enumerate(part.sum(0)):
-                covered = each[place : place + width]
+                covered = each[self.span(place, width)]
                 covered += value / max(len(covered), 1)
                 if value:
                     text = self.phrase(place, width)

@@ -183,6 +183,10 @@ class ClassifierSettings(Group):
     filter_widths: Widths = Field(
         default=(3, 4, 5), description="Text cnn: how many words filters span, e.g. 2,3,4,5."
     )
+    wide: bool = Field(
+        default=False,
+        description="Text cnn: filters reach beyond both ends of a text, where all is zero.",
+    )
     pooling: Literal["max", "k-max", "mean"] = Field(
         default="max", description="Text cnn: what is kept of a filter's answers to a text."
     )

@@ -48,8 +48,10 @@ class TextCNN(nn.Module):
 
     A filter of width w over vectors in R^D answers at every w words in a row: it is one filter of D w
     numbers that moves D places at a time over the vectors laid end to end (section 2). Texts shorter than
-    the widest filter are filled with zero vectors up to it. Answers that reach beyond a text are set to
-    -inf before the largest is taken, so what stands beside a text makes no difference.
+    the widest filter are filled with zero vectors up to it; with `wide`, filters also reach beyond both ends
+    (the wide convolution of Kalchbrenner, Grefenstette & Blunsom 2014, section 2.2). Answers that see
+    nothing of a text are set to -inf before the largest is taken, so what stands beside it makes no
+    difference.
 
     With two channels each word has a learned vector and a fixed one, which begin alike; a filter's answers to
     both are added up (section 2.1), which is its answer to the sum of the two.
@@ -57,8 +59,8 @@ class TextCNN(nn.Module):
     Args:
         size: Number of symbols V.
         classes: Number of labels C.
-        settings: `embedding` is D; `filters`, `filter_widths`, `pooling`, `k`, `channels` and `dense` are
-            those of the settings, `dropout` that of what pooling gives.
+        settings: `embedding` is D; `filters`, `filter_widths`, `wide`, `pooling`, `k`, `channels` and
+            `dense` are those of the settings, `dropout` that of what pooling gives.
     """
 
     fixed: Tensor | None
@@ -76,8 +78,10 @@ class TextCNN(nn.Module):
         self.register_buffer(
             "fixed", None if table is None or own.channels == 1 else table.weight.detach().clone()
         )
+        padding = "full" if own.wide else "valid"
         self.banks = nn.ModuleList(
-            Convolution1d(self.symbols.width, own.filters, width) for width in own.filter_widths
+            Convolution1d(self.symbols.width, own.filters, width, padding=padding)
+            for width in own.filter_widths
         )
         answers = own.k if own.pooling == "k-max" else 1
         self.readout = layered(
@@ -100,7 +104,7 @@ class TextCNN(nn.Module):
     def read_out(self, answers: Sequence[Tensor], lengths: Tensor) -> Tensor:
         """Pool the answers over the places of each row, and score the labels -> (B, C)."""
         pooled = [
-            self._pooled(each, places_of(lengths, width))
+            self._pooled(each, places_of(lengths, width, wide=self.own.wide))
             for each, width in zip(answers, self.own.filter_widths, strict=True)
         ]
         seen = torch.cat(pooled, -1)
@@ -229,6 +233,6 @@ def _begin(built: nn.Module, vectors: np.ndarray | None, *, frozen: bool) -> Non
     table.weight.requires_grad_(not frozen)
 
 
-def places_of(lengths: Tensor, width: int) -> Tensor:
+def places_of(lengths: Tensor, width: int, *, wide: bool) -> Tensor:
     """Give the places at which a filter answers to each row (B,), at least one."""
-    return lengths.clamp(min=width) - width + 1
+    return lengths + width - 1 if wide else lengths.clamp(min=width) - width + 1
