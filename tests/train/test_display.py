@@ -200,6 +200,18 @@ def test_the_next_commands_of_a_task_that_writes_nothing_and_of_an_own_cell():
 
 
 @pytest.mark.parametrize(
+    ("task", "flags"), [("forecast", {}), ("generate", {"condition": "input"})]
+)
+def test_what_would_be_refused_is_not_told_to_be_tried_next(task, flags):
+    settings = Settings.from_flags(task, flags)
+    kind = SimpleNamespace(examples=("a.csv", "b.csv"), sample=None)
+    start = Start(settings, kind, OUT, 0, 100, 1, "texts", 8, 1)
+    asked, judged, _ = parts(start)[-3:]
+    assert asked == "  unrolled predict runs/x a.csv"
+    assert judged == "  unrolled evaluate runs/x b.csv"
+
+
+@pytest.mark.parametrize(
     ("said", "text"),
     [
         (amount("bits_per_character", 2.2104), "2.210 bits/character"),

@@ -50,7 +50,7 @@ def _next_commands(start: Start, end: End) -> tuple[str, ...]:
     model, settings = shlex.quote(str(end.directory)), start.settings
     cell = f" --cell {shlex.quote(settings.model.cell)}" if ":" in settings.model.cell else ""
     longer = f"unrolled train {settings.task} --out {model}{cell} --resume --steps {end.steps * 2}"
-    if hasattr(start.task, "sample"):
+    if settings.task == "generate" and settings.generator.condition is None:
         return (
             f"unrolled sample {model}{cell} --length 1000 --temperature 0.7",
             f"unrolled evaluate {model}{cell} {model}/README.md",
