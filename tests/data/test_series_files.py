@@ -118,6 +118,14 @@ def test_time_goes_on(write, first, second, third, season, fourth):
     assert found.clock.after(2, -1)[1] == fourth
 
 
+def test_time_that_runs_backwards(write):
+    path = write("t,a\n2020-01-03,1\n2020-01-02,2\n2020-01-01,3\n")
+    with pytest.raises(
+        InputError, match=":3: time runs backwards in t, from 2020-01-03 to 2020-01-02"
+    ):
+        read(path, time="t")
+
+
 def test_a_clock_without_a_usual_season():
     assert Clock(np.datetime64("2020-01-01", "ms"), 7_000, months=False).season is None
     assert Clock(np.datetime64("2020-01-01", "ms"), 5, months=True).season is None

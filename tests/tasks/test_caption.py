@@ -107,6 +107,18 @@ def test_no_captions(flickr, tmp_path):
             read_captioned(sources, PictureSettings())
 
 
+def test_captions_of_two_folders(flickr):
+    (flickr / "more").mkdir()
+    (flickr / "more" / "Flickr8k.token.txt").write_text("0.jpg#0\tred")
+    with pytest.raises(InputError, match="holds captions twice"):
+        prepare(str(flickr))
+
+
+def test_no_folder():
+    with pytest.raises(InputError, match="no file, directory or data set is named 'nowhere'"):
+        prepare("nowhere")
+
+
 def test_pictures_of_unlike_size(flickr, tmp_path):
     Image.new("RGB", (9, 10)).save(flickr / "Images" / "4.jpg")
     with pytest.raises(InputError, match="--size"):

@@ -186,6 +186,10 @@ def _folder(folder: Path, settings: PictureSettings) -> dict[str, list[str]]:
     listed = [path for name in CAPTION_FILES for path in sorted(folder.rglob(name))]
     if not listed:
         raise InputError(f"{folder} holds no captions; it needs a {' or a '.join(CAPTION_FILES)}")
+    if len(listed) > 1 and listed[0].name == listed[1].name:
+        raise InputError(
+            f"{folder} holds captions twice, in {listed[0]} and {listed[1]}; name the folder of each"
+        )
     at = {
         path.name: str(path)
         for path in sorted(folder.rglob("*"))

@@ -54,6 +54,7 @@ def read_pair(source: str) -> tuple[np.ndarray, np.ndarray]:
         InputError: If a file is missing or damaged, or they do not belong together.
     """
     if IMAGES not in Path(source).name:
+        find_pieces([source])  # says if there is nothing of this name
         raise InputError(
             f"{source} has no labels: pictures are read from a folder for each label, or from an IDX file "
             f"with {IMAGES} in its name and a file of labels beside it, with {LABELS}"

@@ -99,6 +99,12 @@ def read_times(
     gaps_between = np.diff(count)
     sizes, often = np.unique(gaps_between, return_counts=True)
     step = int(sizes[often.argmax()])
+    if step < 0:
+        row = int((gaps_between < 0).argmax()) + 1
+        raise InputError(
+            f"{where(row)}: time runs backwards in {column}, from {cells[row - 1]} to {cells[row]}; sort "
+            "the rows"
+        )
     uneven = gaps_between % step != 0 if gaps and step > 0 else gaps_between != step
     wrong = np.flatnonzero(uneven | (gaps_between <= 0))
     if len(wrong):
