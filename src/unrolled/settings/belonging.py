@@ -16,7 +16,9 @@ TASKS: Readers = {
     **dict.fromkeys(("shift", "rotate", "scale", "noise"), _LABELLED),
     "classifier": (*_LABELLED, "caption", "forecast"),
     **dict.fromkeys(("over_time", "scan", "filters", "filter_widths", "pooling", "k"), _LABELLED),
-    **dict.fromkeys(("channels", "ngrams", "max_norm", "class_weights", "calibrate"), _LABELLED),
+    **dict.fromkeys(
+        ("channels", "wide", "ngrams", "max_norm", "class_weights", "calibrate"), _LABELLED
+    ),
     "best_by": ("classify",),
     **dict.fromkeys(("dense", "dense_activation"), (*_LABELLED, "forecast")),
     "decoder": ("translate", "caption"),
@@ -56,7 +58,7 @@ _OF_SYMBOLS = ("filters", "filter_widths", "over_time")
 EXAMPLES: Readers = {
     "texts": (
         *("symbols", "vocabulary_size", "unknown", "lowercase", "simplify", "phrases", "merge"),
-        *("vectors", "frozen_vectors", "embedding", "pooling", "k", "channels", "ngrams"),
+        *("vectors", "frozen_vectors", "embedding", "pooling", "k", "channels", "wide", "ngrams"),
         *("drop_symbols", "swap_symbols", "noise_symbols", *_OF_SYMBOLS),
     ),
     "signals": ("audio", "missing", "jitter", "amplitude", "warp", "size", *_OF_SYMBOLS),
@@ -100,7 +102,7 @@ _RECURRENT = (
     *("forget_bias", "chrono", "activation_penalty", "temporal_penalty"),
 )
 _DENSE = ("dense", "dense_activation")
-_OF_CNN = ("filters", "filter_widths", "pooling", "k", "channels", "over_time", *_DENSE)
+_OF_CNN = ("filters", "filter_widths", "wide", "pooling", "k", "channels", "over_time", *_DENSE)
 
 
 class Choice(NamedTuple):
