@@ -10,7 +10,7 @@ from unrolled.cli import main
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 60
 TINY = (
-    *("--hidden", "12", "--steps", "6", "--batch-size", "4", "--window", "8"),
+    *("--hidden", "12", "--steps", "6", "--batch-size", "4"),
     *("--evaluate-every", "3", "--sample-length", "10"),
 )
 """Settings with which `unrolled train` takes about a second."""

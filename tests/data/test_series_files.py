@@ -57,7 +57,7 @@ def test_reads_all_columns_or_some(write):
             {},
             r"s\.csv:5: 2020-01-05 in t follows 2020-01-03.*fill gaps with --missing",
         ),
-        ("t,b\n2020-01-02,2\n2020-01-01,1\n", {}, r"s\.csv:3: 2020-01-01 in t follows"),
+        ("t,b\n2020-01-02,2\n2020-01-01,1\n", {}, r"s\.csv:3: time runs backwards in t"),
         (
             "t,b\n2020-01-01,2\n2020-01-02,1\n2020-01-03,1\n2020-01-03 05:00,3\n",
             {"missing": "interpolate"},

@@ -26,14 +26,9 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def train(source, tmp_path_factory):
-    def run(**flags):
-        settings = {
-            "model": "cnn",
-            "symbols": "word",
-            "embedding": 8,
-            "filters": 6,
-            "filter_widths": (1, 2, 3),
-        }
+    def run(model="cnn", **flags):
+        settings = {"model": model, "symbols": "word", "embedding": 8}
+        settings |= {"filters": 6, "filter_widths": (1, 2, 3)} if model == "cnn" else {}
         settings |= {"steps": 60, "lr": 0.02, "dtype": "float64", "sample_length": 0, "threads": 1}
         out = tmp_path_factory.mktemp("runs") / "films"
         return ur.train("classify", source, out=out, **{**settings, **flags})

@@ -7,7 +7,7 @@ import pytest
 
 from unrolled.data import read, stored
 from unrolled.settings import Settings
-from unrolled.tasks import tag_sources
+from unrolled.tasks import tag_splits
 from unrolled.tasks.bag import Bag
 from unrolled.tasks.classify import Classify
 from unrolled.tasks.tag import Tag
@@ -58,7 +58,7 @@ def test_memory_is_bounded(tmp_path, monkeypatch, make, run, rows):
     monkeypatch.setenv("UNROLLED_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(read, "BLOCK", 1 << 16)
     monkeypatch.setattr(stored, "KEPT", 1 << 16)
-    monkeypatch.setattr(tag_sources, "ROWS_AT_ONCE", 16)
+    monkeypatch.setattr(tag_splits, "ROWS_AT_ONCE", 16)
     monkeypatch.setitem(Bag.fit.__func__.__kwdefaults__, "cap", 50_000)
     run(_made(tmp_path, make, 60)[0])  # what is imported and kept for ever
     sizes, peaks = [], []

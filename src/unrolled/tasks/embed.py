@@ -98,10 +98,7 @@ class Embed(Classify):
             raise InputError(
                 f"--batch-size {training.batch_size} must be a multiple of --per-label {own.per_label}"
             )
-        if own.mining != "all" and (
-            own.objective in ("n-pairs", "group")
-            or (own.objective, own.mining) == ("contrastive", "semi-hard")
-        ):
+        if (own.objective, own.mining) == ("contrastive", "semi-hard"):
             raise InputError(f"--mining {own.mining} is not for --objective {own.objective}")
         if not settings.data.validates:
             raise InputError("embed takes a validation part; give it one with --split")
