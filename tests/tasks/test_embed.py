@@ -257,7 +257,10 @@ def test_signals(tmp_path):
     ("arguments", "sentence"),
     [
         ("w.tsv --batch-size 30", ("--batch-size 30", "--per-label 4")),
-        ("w.tsv --objective n-pairs --mining hard", ("--mining is for --objective triplet and contrastive", "n-pairs")),
+        (
+            "w.tsv --objective n-pairs --mining hard",
+            ("--mining is for --objective triplet and contrastive", "n-pairs"),
+        ),
         ("w.tsv --objective contrastive --mining semi-hard", ("--mining semi-hard", "contrastive")),
         ("w.tsv --split 0.9,0,0.1", ("validation part", "--split")),
         ("w.tsv --calibrate", ("--calibrate", "embed")),
