@@ -12,6 +12,7 @@ import numpy as np
 
 from unrolled.data.lagged import find_season, futures, lags, least_squares, seasonal_naive
 from unrolled.data.made import mackey_glass
+from unrolled.data.scaling import divisors
 from unrolled.data.sequences import Asked, Sequences, Source
 from unrolled.data.series_files import Numbers, read_series
 from unrolled.data.splits import Split
@@ -91,8 +92,8 @@ class Series(Source):
         if own.scaling == "none":
             mean, deviation = np.zeros(len(columns)), np.ones(len(columns))
         else:
-            mean, deviation = values[:end].mean(0), values[:end].std(0)
-            deviation[deviation == 0] = 1
+            mean = values[:end].mean(0)
+            deviation = divisors(mean, values[:end].std(0))
         season = own.season or (found.clock and found.clock.season) or find_season(values[:end])
         source = cls(settings, columns, mean, deviation, season, values)
         needed = source.length + source.ahead

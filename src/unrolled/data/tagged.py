@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.random import Generator
 
+from unrolled.data.scaling import divisors
 from unrolled.errors import InputError
 
 PADDING = -1
@@ -236,8 +237,8 @@ class Vectors:
     def fit(cls, columns: Sequence[str], rows: Sequence[np.ndarray]) -> Self:
         """Measure the training split: vectors (T, I) of each sequence."""
         values = np.concatenate([*rows])
-        deviation = values.std(0)
-        return cls(list(columns), values.mean(0), np.where(deviation > 0, deviation, 1.0))
+        mean = values.mean(0)
+        return cls(list(columns), mean, divisors(mean, values.std(0)))
 
     @classmethod
     def restore(cls, table: Mapping[str, Any]) -> Self:

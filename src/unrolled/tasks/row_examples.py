@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from unrolled.data.rows import is_rows, parse_row, read_rows
+from unrolled.data.scaling import divisors
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks.bag import Nearest
@@ -86,10 +87,9 @@ class NumberRows(Examples):
     @classmethod
     def fit(cls, settings: Settings, classes: int, items: np.ndarray) -> Self:
         """Measure the columns of the training rows (N, C)."""
-        deviation = items.std(0)
-        deviation[deviation == 0] = 1
+        mean = items.mean(0)
         columns = read_rows(settings.data.source[:1], settings.data.encoding).columns
-        return cls(settings, classes, columns, items.mean(0), deviation)
+        return cls(settings, classes, columns, mean, divisors(mean, items.std(0)))
 
     def read(self, sources: Sequence[str]) -> Found:
         """Read labelled rows with the columns that the model was trained on."""

@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 import torch
 
+from unrolled.data.scaling import divisors
 from unrolled.tasks.bag import Baseline, regress
 from unrolled.tasks.signal_models import statistics
 
@@ -59,8 +60,8 @@ class SignalBaseline(Baseline):
         """
         scaled = [(item - mean) / deviation for item in items]
         features = _features(scaled)
-        middle, spread = features.mean(0), features.std(0)
-        spread[spread == 0] = 1
+        middle = features.mean(0)
+        spread = divisors(middle, features.std(0))
         weight, bias = regress((features - middle) / spread, labels, classes)
         weight = weight / spread[:, None]
         length = min(LONGEST, int(np.median([len(item) for item in items])))

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from torch import nn
 
+from unrolled.data.scaling import divisors
 from unrolled.data.signals import Signals as Labelled
 from unrolled.data.signals import as_words, is_signals, read_signals
 from unrolled.errors import InputError
@@ -79,8 +80,8 @@ class Signals(Examples):
         mean = mean_of([item.sum(others, dtype=np.float64) for item in items])
         at = mean.reshape(-1, *[1] * (len(shape) - 1))
         deviation = np.sqrt(mean_of([np.square(item - at).sum(others) for item in items]))
-        deviation[deviation == 0] = 1
-        return cls(settings, classes, at, deviation.reshape(at.shape), shape)
+        deviation = divisors(mean, deviation).reshape(at.shape)
+        return cls(settings, classes, at, deviation, shape)
 
     def read(self, sources: Sequence[str]) -> Found:
         """Read labelled signals with as many channels as those the model was trained on."""
