@@ -238,3 +238,11 @@ def test_a_file_that_shrinks(tmp_path):
     path.write_text("he")
     with pytest.raises(InputError, match="changed while it was read"):
         whole(source)
+
+
+@pytest.mark.parametrize("name", ["sst", "ett"])
+def test_files_that_are_sets_of_their_own_are_named(name):
+    with pytest.raises(
+        InputError, match=f"{name} are sets of their own; name what you want of {name}/"
+    ):
+        open_text([name])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 from unrolled.data.builtin import BUILTINS
 from unrolled.data.cache import cache_dir, partial_directory, sync, writing_to
@@ -48,6 +48,8 @@ class Entry:
     encoding: str = "utf-8"
     label: str = ""
     """Where each file holds the texts of one label, one a line: what of its name the label is."""
+    apart: bool = False
+    """Whether files are sets of their own, of which one is to be named."""
     files: tuple[DataFile, ...] = ()
 
     def where(self) -> Where:
@@ -81,7 +83,7 @@ def list_entries() -> tuple[Entry, ...]:
     return (*built_in, *(_entry(**fields) for fields in table["entry"]))
 
 
-def _entry(base: str, files: list[dict], **fields: str) -> Entry:
+def _entry(base: str, files: list[dict], **fields: Any) -> Entry:  # noqa: ANN401 - of a table
     listed = tuple(
         DataFile(file["name"], file["bytes"], file["sha256"], base + file.get("path", file["name"]))
         for file in files
@@ -98,7 +100,9 @@ def find(name: str) -> Entry | None:
             return entry
         for file in entry.files:
             if (entry.name, file.name) == (name, wanted):
-                return Entry(**{**vars(entry), "files": (file,), "bytes": file.bytes})
+                return Entry(
+                    **{**vars(entry), "files": (file,), "bytes": file.bytes, "apart": False}
+                )
     return None
 
 

@@ -304,6 +304,11 @@ def _named(source: str, coding: tuple[str, str]) -> list[Piece]:
         raise InputError(
             f"no file, directory or data set is named {source!r}; {catalogue.suggest(source)}"
         )
+    if entry.apart:
+        names = ", ".join(f"{source}/{file.name}" for file in entry.files)
+        raise InputError(
+            f"the files of {source} are sets of their own; name what you want of {names}"
+        )
     if errors == "strict" and encoding == "utf-8":
         encoding = entry.encoding
     return [Piece(str(path), path, encoding, errors) for path in catalogue.get(source)]
