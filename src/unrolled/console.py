@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +14,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 """The flag ``--quiet`` of a command."""
+
+MOST_COLUMNS = 6
+"""Figures side by side that a narrow terminal has room for."""
 
 
 def results() -> Console:
@@ -41,19 +44,35 @@ def complain(sentence: str) -> None:
 
 
 def comparison(rows: Mapping[str, Mapping[str, float]], bold: str | None = None) -> Table:
-    """Set figures under each other, with a column a metric.
+    """Set figures under each other, with a column a metric; many metrics have a line each.
 
     Args:
         rows: Name of a row -> name of a metric -> value; whole numbers are written without a point.
         bold: The row that matters most.
     """
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    if len(columns) > MOST_COLUMNS:
+        return _turned(rows, columns, bold)
     table = Table("", *(Column(words(name), justify="right") for name in columns), box=None)
     for title, row in rows.items():
-        values = (row.get(name, "") for name in columns)
-        cells = (f"{value:.4f}" if isinstance(value, float) else str(value) for value in values)
+        cells = (_written(row.get(name, "")) for name in columns)
         table.add_row(title, *cells, style="bold" if title == bold else None)
     return table
+
+
+def _turned(
+    rows: Mapping[str, Mapping[str, float]], metrics: Iterable[str], bold: str | None
+) -> Table:
+    table = Table("", box=None)
+    for title in rows:
+        table.add_column(title, justify="right", style="bold" if title == bold else None)
+    for name in metrics:
+        table.add_row(words(name), *(_written(row.get(name, "")) for row in rows.values()))
+    return table
+
+
+def _written(value: float | str) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def words(name: str) -> str:
