@@ -9,7 +9,16 @@ from command_line import cli  # noqa: F401 - a fixture
 
 from unrolled.errors import InputError
 from unrolled.settings import GROUPS, Settings
-from unrolled.settings.belonging import CHOICES, EXAMPLES, NUMBERS, STEPS, TASKS, TEXTS, check_task
+from unrolled.settings.belonging import (
+    CHOICES,
+    EXAMPLES,
+    NETS,
+    NUMBERS,
+    STEPS,
+    TASKS,
+    TEXTS,
+    check_task,
+)
 from unrolled.tasks.task import TASKS as KNOWN
 from unrolled.tasks.task import task_class
 from unrolled.train.plan import new_run
@@ -21,7 +30,7 @@ def test_all_that_is_named_is_there():
     fields = {field for group in GROUPS.values() for field in group.model_fields}
     assert TASKS.keys() <= fields | GROUPS.keys()
     assert {task for tasks in TASKS.values() for task in tasks} <= KNOWN.keys()
-    for readers in (EXAMPLES, STEPS, TEXTS, NUMBERS):
+    for readers in (EXAMPLES, STEPS, TEXTS, NUMBERS, *NETS.values()):
         assert {field for some in readers.values() for field in some} <= fields
     for choice in CHOICES:
         field = GROUPS[choice.table].model_fields[choice.field]
@@ -84,6 +93,19 @@ def test_what_is_given_as_it_is_anyway_is_heeded():
         ("tag", {"readout": "crf", "lags": 3}, "--lags is for --net linear, not for rnn"),
         ("several", {"distance": 0.1}, "--distance is for --sharing soft, not for hard"),
         ("translate", {"attended": 5}, "--attended is for --attention top-k, not for general"),
+        (
+            "classify",
+            {"source": ("t.tsv",), "model": "cnn", "hidden": 9},
+            "rnn and mlp, not for cnn",
+        ),
+        (
+            "classify",
+            {"source": ("t.tsv",), "model": "bag", "layers": 2},
+            "rnn and mlp, not for bag",
+        ),
+        ("embed", {"source": ("digits",), "model": "cnn", "dense": (9,)}, "--model mlp, not for"),
+        ("classify", {"source": ("t.tsv",), "model": "cnn", "over_time": ("max",)}, "not for cnn"),
+        ("tag", {"net": "linear", "hidden": 9}, "--hidden is for --net rnn and cnn, not for lin"),
         ("generate", {"samples": 9}, "--samples is for --softmax sampled, not for full"),
     ],
 )
@@ -100,6 +122,7 @@ def test_of_another_choice(task, flags, sentence):
         ("tag", {"net": "cnn", "bidirectional": False, "span": 5}),
         ("classify", {"source": ("digits",), "model": "rnn", "cell": "gru", "scan": "pixels"}),
         ("classify", {"source": ("t.tsv",), "model": "cnn", "pooling": "k-max", "k": 3}),
+        ("classify", {"source": ("t.tsv",), "model": "mlp", "hidden": 9, "layers": 2}),
     ],
 )
 def test_of_this_choice(task, flags):

@@ -115,8 +115,9 @@ def test_padding_counts_in_no_loss_of_a_tagger(tmp_path):
     ],
 )
 def test_a_loss_that_does_not_fit_is_refused(task, flags, sentence):
+    model = {"model": "mlp"} if task in ("classify", "embed") else {}
     with pytest.raises(InputError, match=sentence):
-        prepare(task, **flags)
+        prepare(task, **flags, **model)
 
 
 def test_settings_of_the_first_format_are_read():

@@ -1,6 +1,6 @@
 """Which tasks and kinds of data a setting belongs to: elsewhere it would do nothing, and is refused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from unrolled.errors import InputError
@@ -116,6 +116,26 @@ class Choice(NamedTuple):
 
 
 _TAGGED = ("tag", "several")
+_SIZES = ("hidden", "layers")
+_LAYERED = (*_SIZES, *_DENSE)
+_FILTERS = ("filters", "filter_widths")
+NETS: Mapping[str, Readers] = {
+    "texts": {
+        "rnn": (*_SIZES, "over_time"),
+        "cnn": (*_FILTERS, *_DENSE),
+        "bag": _DENSE,
+        "mlp": _LAYERED,
+    },
+    "signals": {
+        "rnn": (*_SIZES, "over_time"),
+        "cnn": ("layers", *_FILTERS, "over_time", *_DENSE),
+        "bag": _DENSE,
+        "mlp": _LAYERED,
+    },
+    "pictures": {"rnn": (*_SIZES, "over_time"), "cnn": (), "mlp": _LAYERED},
+    "rows": {"mlp": _LAYERED},
+}
+"""What each net that classifies and embeds reads, by the kind of example."""
 _MODELS: Readers = {
     "rnn": (*_RECURRENT, "fixed_dropout", "over_time", "scan"),
     "cnn": _OF_CNN,
@@ -126,7 +146,12 @@ _DISTANCES = ("margin", "mining")
 CHOICES = (
     Choice("classifier", "model", _MODELS, (*_LABELLED, "forecast")),
     Choice("classifier", "pooling", {"k-max": ("k",)}, _LABELLED),
-    Choice("tagger", "net", {"rnn": _RECURRENT, "cnn": ("span",), "linear": ("lags",)}, _TAGGED),
+    Choice(
+        "tagger",
+        "net",
+        {"rnn": (*_RECURRENT, *_SIZES), "cnn": ("span", *_SIZES), "linear": ("lags",)},
+        _TAGGED,
+    ),
     Choice("tagger", "readout", {"previous": ("teacher_forcing",)}, _TAGGED),
     Choice("several", "sharing", {"soft": ("distance",)}, ("several",)),
     Choice("decoder", "attention", {"top-k": ("attended",)}, ("translate", "caption")),
@@ -159,31 +184,24 @@ def check_task(settings: Settings) -> None:
                 )
 
 
-def check_choices(wanted: Settings, settings: Settings) -> None:
+def check_choices(wanted: Settings, settings: Settings, more: Sequence[Choice] = ()) -> None:
     """Refuse what is set but not read with another setting as it is.
 
     Args:
         wanted: What somebody set.
         settings: The same with all defaults.
+        more: Settings that say whether others are read, besides those for all data.
 
     Raises:
         InputError: If there is something.
     """
-    tables = {field: table for table, group in GROUPS.items() for field in group.model_fields}
-    for choice in CHOICES:
+    for choice in (*CHOICES, *more):
         value = getattr(getattr(settings, choice.table), choice.field)
-        if settings.task not in choice.tasks or value is None:
-            continue
-        for field in dict.fromkeys(field for some in choice.readers.values() for field in some):
-            read = field in choice.readers.get(value, ())
-            if field == "lags":  # of the read-out, too
-                read = read or settings.tagger.readout == "window"
-            if not read and _is_set(wanted, tables[field], field):
-                values = [name for name, fields in choice.readers.items() if field in fields]
-                raise InputError(
-                    f"{flag(field)} is for {flag(choice.field)} {_listed(values)}, not for {value}; "
-                    "leave it out"
-                )
+        if settings.task in choice.tasks and value is not None:
+            read = {*choice.readers.get(value, ())}
+            if settings.tagger.readout == "window":
+                read.add("lags")  # which the linear net reads, too
+            _refuse(wanted, choice.readers, value, read, f"{flag(choice.field)} ")
 
 
 def refuse_others(settings: Settings, readers: Readers, kind: str) -> None:
@@ -197,12 +215,18 @@ def refuse_others(settings: Settings, readers: Readers, kind: str) -> None:
     Raises:
         InputError: If there is something.
     """
+    _refuse(settings, readers, kind, readers[kind])
+
+
+def _refuse(
+    settings: Settings, readers: Readers, kind: str, read: Collection[str], of: str = ""
+) -> None:
     tables = {field: table for table, group in GROUPS.items() for field in group.model_fields}
     for field in dict.fromkeys(field for fields in readers.values() for field in fields):
-        if field not in readers[kind] and _is_set(settings, tables[field], field):
+        if field not in read and _is_set(settings, tables[field], field):
             others = [name for name, fields in readers.items() if field in fields]
             raise InputError(
-                f"{flag(field)} is for {_listed(others)}, not for {kind}; leave it out"
+                f"{flag(field)} is for {of}{_listed(others)}, not for {kind}; leave it out"
             )
 
 

@@ -17,7 +17,7 @@ from unrolled.errors import InputError
 from unrolled.layers.constrain import max_norm_
 from unrolled.layers.losses import CLASS_LOSSES, Loss, cross_entropy
 from unrolled.settings import Settings
-from unrolled.settings.belonging import EXAMPLES, refuse_others
+from unrolled.settings.belonging import EXAMPLES, NETS, Choice, refuse_others
 from unrolled.tasks import judging
 from unrolled.tasks.bag import Baseline
 from unrolled.tasks.examples import Examples, picked, tensors
@@ -113,6 +113,12 @@ class Classify(Task):
         for name, fields in kind.defaults_for(settings).items():
             tables.setdefault(name, {}).update(fields)
         return tables
+
+    @classmethod
+    def choices_for(cls, settings: Settings) -> Sequence[Choice]:
+        """Give what the nets of the kind of the examples read."""
+        nets = NETS[_kind_of(settings.data.source).unit]
+        return (Choice("classifier", "model", nets, (settings.task,)),)
 
     @classmethod
     def prepare(cls, settings: Settings) -> Self:

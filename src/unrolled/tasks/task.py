@@ -16,6 +16,7 @@ from unrolled.data.splits import Split as Split
 from unrolled.engine import Chain, Declined
 from unrolled.errors import InputError, RunError
 from unrolled.settings import Settings
+from unrolled.settings.belonging import Choice
 
 DataT = TypeVar("DataT")
 PartT = TypeVar("PartT", bound=Sized)
@@ -129,6 +130,11 @@ class Task(ABC):
     def defaults_for(cls, settings: Settings) -> Mapping[str, Mapping[str, Any]]:
         """Give the defaults of a run of which so much is given."""
         return cls.defaults
+
+    @classmethod
+    def choices_for(cls, settings: Settings) -> Sequence[Choice]:
+        """Give the settings that say, with this kind of data, whether others are read."""
+        return ()
 
     @classmethod
     @abstractmethod

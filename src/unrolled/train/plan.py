@@ -74,15 +74,13 @@ def new_run(wanted: Settings) -> Settings:
         InputError: If the settings contradict each other.
     """
     check_task(wanted)
-    defaults = {
-        group: dict(fields)
-        for group, fields in task_class(wanted.task).defaults_for(wanted).items()
-    }
+    task = task_class(wanted.task)
+    defaults = {group: dict(fields) for group, fields in task.defaults_for(wanted).items()}
     if _length(given_fields(wanted)):
         for name in ("steps", "epochs"):
             defaults.get("training", {}).pop(name, None)
     settings = wanted.with_defaults(defaults)
-    check_choices(wanted, settings)
+    check_choices(wanted, settings, task.choices_for(settings))
     if settings.training.lr is None:
         settings = _with_training(settings, lr=DEFAULT_RATES[settings.training.optimizer])
     check(settings)
