@@ -258,7 +258,10 @@ def test_lists_that_are_wrong(flickr):
         prepare(str(flickr))
     assert len(prepare(str(flickr), unreadable="skip").rows("validation")) == 1
     lists(flickr, dev=[])
-    with pytest.raises(
-        InputError, match="12 pictures are too few to split: none is left for valid"
-    ):
+    with pytest.raises(InputError, match=r"Flickr_8k.devImages.txt names no picture that was read"):
         prepare(str(flickr))
+
+
+def test_pictures_that_are_learned_from_as_well_are_told(flickr, caplog):
+    prepare(str(flickr), test=(str(flickr),))
+    assert "12 test pictures are learned from as well" in caplog.text

@@ -90,7 +90,7 @@ def listed_rows(
         settings: What to do where a picture that is named was not read.
 
     Raises:
-        InputError: If a list is missing, or names a picture that was not read or is in another list.
+        InputError: If a list is missing or empty, or names a picture that was not read or is in another list.
     """
     folders = [Path(source) for source in sources if Path(source).is_dir()]
     lists = {
@@ -122,6 +122,8 @@ def listed_rows(
                         f"{where} names {name}, of which there is no picture with a caption; remove the "
                         "line, or give --unreadable skip"
                     )
+        if not chosen:
+            raise InputError(f"{lists[split][0]} names no picture that was read")
         rows[split] = np.array(chosen, int)
     return rows
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from unrolled.data.cache import cache_dir, partial_directory, writing_to
 from unrolled.data.read import TextSource, open_text, open_texts
-from unrolled.data.splits import SPLITS, Split
+from unrolled.data.splits import Split, shares, sources_of
 from unrolled.data.vocabulary import Vocabulary, fit_vocabulary
 from unrolled.errors import InputError
 from unrolled.settings import DataSettings
@@ -73,9 +73,11 @@ def prepare_corpus(
         InputError: If the text is missing, unreadable, empty, or does not suit the settings.
         RunError: If the cache directory cannot be written.
     """
-    own = [sources for sources in (data.validation, data.test) if sources]
-    source, ends = open_texts([data.source, *own], data.encoding, any_bytes=data.symbols == "byte")
-    ranges = _ranges(source, ends, data)
+    own = sources_of(data)
+    source, ends = open_texts(
+        [data.source, *own.values()], data.encoding, any_bytes=data.symbols == "byte"
+    )
+    ranges = _ranges(source, ends, data.split, [*own])
     first = ranges["training"][1]
     key = {
         "text": source.digest,
@@ -114,20 +116,14 @@ def encode_sources(
 
 
 def _ranges(
-    source: TextSource, ends: Sequence[int], data: DataSettings
+    source: TextSource, ends: Sequence[int], split: Sequence[float], elsewhere: Sequence[Split]
 ) -> dict[Split, tuple[int, int]]:
     """Find the first character of each part, and the one after its last."""
     whole = ends[0]
-    own: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
-    elsewhere: list[Split] = [split for split, sources in own.items() if sources]
-    training, validation, test = (
-        0.0 if split in elsewhere else share
-        for split, share in zip(SPLITS, data.split, strict=True)
-    )
-    total = training + validation + test if elsewhere else 1.0
-    first = int(training / total * whole)
+    training, validation, test = shares(split, elsewhere).tolist() if elsewhere else split
+    first = int(training * whole)
     # Without a test part the last characters must not fall to it by rounding.
-    second = int((training + validation) / total * whole) if test else whole
+    second = int((training + validation) * whole) if test else whole
     if not first:
         raise InputError(
             f"{', '.join(source.names)} is too short: of {whole} characters none is left for "

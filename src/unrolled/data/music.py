@@ -11,7 +11,7 @@ import numpy as np
 from unrolled.data.midi import KEYS, LOWEST, midi_files, read_midi
 from unrolled.data.read import Piece, find_pieces
 from unrolled.data.sequences import Asked, Sequences, Source
-from unrolled.data.splits import SPLITS, Split, drawn
+from unrolled.data.splits import SPLITS, Split, borders, drawn
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 
@@ -214,13 +214,9 @@ def _shared_out(
     if len(different) < len(rolls):
         _log.warning("%d pieces come again; each is kept once", len(rolls) - len(different))
     order = np.random.default_rng([settings.training.seed]).permutation(len(different))
-    ends = np.rint(np.cumsum(settings.data.split)[:2] * len(different)).astype(int)
+    ends = borders(len(different), settings.data.split, f"{len(different)} pieces")
     pieces: dict[Split, list[np.ndarray]] = {}
-    for split, share, rows in zip(SPLITS, settings.data.split, np.split(order, ends), strict=True):
-        if share and not len(rows):
-            raise InputError(
-                f"{len(different)} pieces are too few to split: none is left for {split}"
-            )
+    for split, rows in zip(SPLITS, np.split(order, ends[1:3]), strict=True):
         pieces[split] = [different[row] for row in rows]
     return pieces, _openings(pieces["training"])
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from unrolled.data.lagged import least_squares
 from unrolled.data.rows import parse_row
+from unrolled.data.scaling import divisors
 from unrolled.data.sequences import Asked, Sequences, Source
 from unrolled.data.series_files import read_columns
-from unrolled.data.splits import SPLITS, Split, drawn
+from unrolled.data.splits import SPLITS, Split, borders, drawn
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 
@@ -84,8 +85,8 @@ class RowTargets(Source):
         mean, deviation = np.zeros(len(columns)), np.ones(len(columns))
         if settings.forecast.scaling == "standard":
             training = values[places["training"]]
-            mean, deviation = training.mean(0), training.std(0)
-            deviation[deviation == 0] = 1
+            mean = training.mean(0)
+            deviation = divisors(mean, training.std(0))
         scaled = (values - mean) / deviation
         parts: dict[Split, np.ndarray]
         parts = {split: scaled[rows] for split, rows in places.items()}
@@ -237,14 +238,6 @@ def _split(values: np.ndarray, settings: Settings) -> dict[Split, np.ndarray]:
     _, which = np.unique(values, axis=0, return_inverse=True)
     which, count = which.ravel(), int(which.max()) + 1
     place = np.random.default_rng([settings.training.seed]).permutation(count)[which]
-    fractions = settings.data.split
-    ends = np.rint(np.cumsum(fractions) * count)
-    of = np.searchsorted(ends[:2], place, side="right")
-    found: dict[Split, np.ndarray]
-    found = {split: np.flatnonzero(of == n) for n, split in enumerate(SPLITS)}
-    for (split, rows), fraction in zip(found.items(), fractions, strict=True):
-        if fraction and not len(rows):
-            raise InputError(
-                f"{count} different rows are too few to split: none is left for {split}"
-            )
-    return found
+    ends = borders(count, settings.data.split, f"{count} different rows")
+    of = np.searchsorted(ends[1:3], place, side="right")
+    return {split: np.flatnonzero(of == n) for n, split in enumerate(SPLITS)}

@@ -2,12 +2,15 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
+from unrolled.errors import InputError
+from unrolled.settings import DataSettings
 
 Split = Literal["training", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("training", "validation", "test")
@@ -31,6 +34,36 @@ def parts_of(files: Iterable[str]) -> np.ndarray:
     """Tell of each example's file which part it is (n,), "" if it does not say; all "" if none trains."""
     named = np.array([part_of(file) or "" for file in files], "U10")
     return named if "training" in named else np.full(len(named), "", "U10")
+
+
+def sources_of(data: DataSettings) -> dict[Split, tuple[str, ...]]:
+    """Give the splits that have data of their own, and where it is."""
+    given: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
+    return {split: sources for split, sources in given.items() if sources}
+
+
+def shares(split: Sequence[float], elsewhere: Collection[Split] = ()) -> np.ndarray:
+    """Give the fraction of each split (3,): none of those that come from elsewhere, 1 in all."""
+    fractions = np.where(np.isin(SPLITS, [*elsewhere]), 0, split)
+    return fractions / fractions.sum()
+
+
+def borders(count: int, fractions: Sequence[float] | np.ndarray, what: str) -> np.ndarray:
+    """Give where splits begin and end in `count` places (4,), from 0 on.
+
+    Args:
+        count: How many there are to share out.
+        fractions: Of each split.
+        what: They, as in "12 different texts".
+
+    Raises:
+        InputError: If a split that has a fraction has no place.
+    """
+    ends = np.rint(np.cumsum((0, *fractions)) * count).astype(int)
+    for split, fraction, size in zip(SPLITS, fractions, np.diff(ends), strict=True):
+        if fraction and not size:
+            raise InputError(f"{what} are too few to split: none is left for {split}")
+    return ends
 
 
 def mark(content: bytes) -> int:

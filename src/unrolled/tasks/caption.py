@@ -22,14 +22,16 @@ from unrolled.data.captions import (
 )
 from unrolled.data.images import read_pictures
 from unrolled.data.side import Side
-from unrolled.data.splits import SPLITS, Split
+from unrolled.data.splits import SPLITS, Split, sources_of
 from unrolled.errors import InputError
 from unrolled.layers.encoder_decoder import EncoderDecoder, Reading
 from unrolled.layers.pooling import AdaptivePool
 from unrolled.settings import Settings
 from unrolled.tasks.drawing import maps
+from unrolled.tasks.examples import Found
 from unrolled.tasks.nearest import NearestPicture
 from unrolled.tasks.pictures import as_text, as_words
+from unrolled.tasks.splitting import split_rows, warn_of_leaks
 from unrolled.tasks.task import Artefacts, Criterion
 from unrolled.tasks.writing import ROWS_AT_ONCE, Writer, check_settings
 from unrolled.tasks.written import Items, Manner, Rows
@@ -320,23 +322,10 @@ def _split(settings: Settings) -> dict[Split, Captioned]:
     if len(data.source) == 1 and data.source[0] in NEIGHBOURS:
         return neighbours(data.source[0])
     whole = read_captioned(data.source, settings.pictures)
-    given: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
-    fractions = np.array(
-        [0 if given.get(split) else f for split, f in zip(SPLITS, data.split, strict=True)]
-    )
-    order = np.random.default_rng([settings.training.seed]).permutation(len(whole))
-    ends = np.rint(np.cumsum(fractions / fractions.sum())[:2] * len(whole)).astype(int)
-    parts: dict[Split, np.ndarray] = dict(zip(SPLITS, np.split(order, ends), strict=True))
-    parts |= listed_rows(whole, data.source, settings.pictures)
-    found: dict[Split, Captioned] = {}
-    for split, fraction in zip(SPLITS, fractions, strict=True):
-        if given.get(split):
-            found[split] = read_captioned(given[split], settings.pictures)
-            continue
-        rows = parts[split]
-        if fraction and not len(rows):
-            raise InputError(
-                f"{len(whole)} pictures are too few to split: none is left for {split}"
-            )
-        found[split] = whole.of(rows)
+    rows = split_rows(Found(whole.pixels, [], whole.where), settings, "pictures")
+    rows |= listed_rows(whole, data.source, settings.pictures)
+    found: dict[Split, Captioned] = {split: whole.of(rows[split]) for split in SPLITS}
+    for split, sources in sources_of(data).items():
+        found[split] = read_captioned(sources, settings.pictures)
+    warn_of_leaks({split: one.pixels for split, one in found.items()}, "pictures")
     return found

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unrolled.data import Vocabulary, fit_vocabulary
-from unrolled.data.splits import in_batch
+from unrolled.data.splits import in_batch, sources_of
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks.language import units
@@ -112,12 +112,11 @@ class Labelled(Texts):
         }
         texts, labels = chosen["training"]
         names = sorted(set(labels))
-        given: dict[Split, Sequence[str]] = {"validation": data.validation, "test": data.test}
-        for split, sources in given.items():
-            other = read_texts(sources, data) if sources else found
+        check_labels(found, names)
+        for split, sources in sources_of(data).items():
+            other = read_texts(sources, data)
             check_labels(other, names)
-            if sources:
-                chosen[split] = other.items, other.labels
+            chosen[split] = other.items, other.labels
         read: dict[Split, Sequence[str]] = {split: of for split, (of, _) in chosen.items()}
         warn_of_leaks(read, "texts")
         vocabulary = fit_vocabulary((f"{spaced(text, data)}\n" for text in texts), data)

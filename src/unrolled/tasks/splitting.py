@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.data.splits import SPLITS, Split, numbered, parts_of
+from unrolled.data.splits import SPLITS, Split, borders, numbered, parts_of, shares, sources_of
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks.examples import Found, marks_of
@@ -64,17 +64,10 @@ def split_rows(found: Found, settings: Settings, unit: str = "examples") -> dict
         rest = np.flatnonzero(fold != data.fold)
     else:
         rest = np.arange(count)
-    elsewhere = [False, bool(data.validation), bool(data.folds or data.test)]
-    fractions = np.where(elsewhere | np.isin(SPLITS, named[apart]), 0, data.split)
-    fractions /= fractions.sum()
-    ends = np.rint(np.cumsum(fractions) * len(rest))
-    for split, fraction, size in zip(SPLITS, fractions, np.diff(ends, prepend=0), strict=True):
-        if fraction and not size:
-            raise InputError(
-                f"{count} different {unit} are too few to split: none is left for {split}"
-            )
+    elsewhere = {*sources_of(data), *named[apart], *(["test"] if data.folds else [])}
+    ends = borders(len(rest), shares(data.split, elsewhere), f"{count} different {unit}")
     within = np.argsort(np.argsort(places[rest]))
-    part[rest] = np.searchsorted(ends, within, side="right")
+    part[rest] = np.searchsorted(ends[1:], within, side="right")
     of_row = np.array(SPLITS)[part[distinct]] if count else []
     named[~apart] = of_row
     return {split: np.flatnonzero(named == split) for split in SPLITS}
@@ -117,12 +110,10 @@ def read_splits(
     found = load(data.source)
     parts: dict[Split, tuple[Found, np.ndarray]]
     parts = {split: (found, rows) for split, rows in split_rows(found, settings, unit).items()}
-    given: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
-    for split, sources in given.items():
-        if sources:
-            other = load(sources)
-            check_labels(other, set(found.labels))
-            parts[split] = other, np.arange(len(other.labels))
+    for split, sources in sources_of(data).items():
+        other = load(sources)
+        check_labels(other, set(found.labels))
+        parts[split] = other, np.arange(len(other.labels))
     return parts
 
 

@@ -5,9 +5,17 @@ from functools import cached_property
 
 import numpy as np
 
-from unrolled.data.splits import SPLITS, Split, in_batch, numbered, parts_of
+from unrolled.data.splits import (
+    SPLITS,
+    Split,
+    borders,
+    in_batch,
+    numbered,
+    parts_of,
+    shares,
+    sources_of,
+)
 from unrolled.data.tagged import TagBatch, Tagged, Told, Vectors, Words, side_by_side
-from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks.examples import marks_of, picked
 from unrolled.tasks.splitting import shuffled
@@ -85,29 +93,21 @@ def split_sequences(
     Sequences with the same steps all go to the same split, so that none is judged on what was learned.
     """
     data = settings.data
-    given: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
     parts: dict[Split, Sequence[Tagged]]
-    parts = {split: read(sources) for split, sources in given.items() if sources}
+    parts = {split: read(sources) for split, sources in sources_of(data).items()}
     named = parts_of(one.file for one in sequences)
-    for split, sources in given.items():
-        if len(rows := np.flatnonzero(named == split)) and not sources:
+    for split in SPLITS[1:]:
+        if len(rows := np.flatnonzero(named == split)) and split not in parts:
             parts[split] = picked(sequences, rows)
-    rest = np.flatnonzero(~np.isin(named, [*given]))
-    fractions = np.array(data.split)
-    fractions[[split in parts for split in SPLITS]] = 0
-    fractions /= fractions.sum()
+    rest = np.flatnonzero(~np.isin(named, SPLITS[1:]))
     alike = numbered(marks_of(sequences[row] for row in rest.tolist()))
     count = int(alike.max(initial=-1)) + 1
     order = np.random.default_rng([settings.training.seed]).permutation(count)
     places = np.argsort(order)[alike]  # of those that are alike the same
     drawn = np.argsort(places, kind="stable")
-    ends = np.rint(np.cumsum((0, *fractions)) * count).astype(int)
-    borders = np.searchsorted(places[drawn], ends)
+    ends = borders(count, shares(data.split, parts), f"{count} different sequences")
+    first = np.searchsorted(places[drawn], ends)
     for number, split in enumerate(SPLITS):
-        if fractions[number] and ends[number] == ends[number + 1]:
-            raise InputError(
-                f"{count} different sequences are too few to split: none is left for {split}"
-            )
-        rows = rest[drawn[borders[number] : borders[number + 1]]]
+        rows = rest[drawn[first[number] : first[number + 1]]]
         parts.setdefault(split, picked(sequences, rows))
     return parts

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unrolled.data import Vocabulary
 from unrolled.data.pairs import MADE, Pairs, read_pairs
 from unrolled.data.side import Side, padded
-from unrolled.data.splits import SPLITS
+from unrolled.data.splits import SPLITS, sources_of
 from unrolled.errors import InputError
 from unrolled.layers.encoder_decoder import Encoder
 from unrolled.settings import Settings
@@ -80,11 +80,9 @@ class Translate(Writer):
         places = split_rows(Found(keys, [], pairs.where), settings)
         parts: dict[Split, tuple[Pairs, np.ndarray]]
         parts = {split: (pairs, rows) for split, rows in places.items()}
-        given: dict[Split, tuple[str, ...]] = {"validation": data.validation, "test": data.test}
-        for split, sources in given.items():
-            if sources:
-                other = read_pairs(sources, data.encoding)
-                parts[split] = other, np.arange(len(other))
+        for split, sources in sources_of(data).items():
+            other = read_pairs(sources, data.encoding)
+            parts[split] = other, np.arange(len(other))
         sides: dict[Split, tuple[list[str], list[str]]] = {
             split: ([of.sources[i] for i in rows], [of.targets[i] for i in rows])
             for split, (of, rows) in parts.items()
