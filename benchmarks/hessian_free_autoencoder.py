@@ -71,8 +71,7 @@ def hessian_free(x: Tensor, asked: argparse.Namespace) -> Curve:
     def update(number: int) -> None:
         rows = x[random.choice(len(x), asked.rows, replace=False)]
         some = problem(rows[: asked.curvature])
-        parts = [problem(part) for part in rows.chunk(4)]
-        told(optimiser.step(problem(rows), some, parts), number)
+        told(optimiser.step(problem(rows), some), number)
 
     return run(judge(model, x[:JUDGED]), update, asked.seconds, every=asked.seconds / 60)
 

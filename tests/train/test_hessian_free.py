@@ -9,6 +9,7 @@ from torch.nn import functional
 import unrolled as ur
 from unrolled.errors import InputError
 from unrolled.tasks.task import Objective
+from unrolled.train import hessian_free
 from unrolled.train.conjugate import conjugate_gradients
 from unrolled.train.hessian_free import HessianFree
 
@@ -66,7 +67,7 @@ def test_products_are_those_of_the_matrix_written_out(name, structural):
     found = HessianFree(model, structural=structural, recurrent=recurrent)
     wanted = explicit(model, x, y, LOSSES[name], structural * 0.25)
     v = torch.randn(len(wanted)).double()
-    with found._curvature(problem, damping=0.25) as product:
+    with found._curvature(problem, damping=0.25) as (product, _):
         for _ in range(2):  # what is kept may be used again
             torch.testing.assert_close(product(v), wanted @ v + 0.25 * v, rtol=1e-9, atol=1e-10)
 
@@ -141,18 +142,40 @@ def test_a_last_direction_that_leads_up_is_forgotten():
     assert report.ratio > 0
 
 
-def test_parts_precondition_without_changing_where_it_goes():
-    model, problem, x, y = linear()
-    parts = [
-        Objective(
-            lambda m, r=r: m(x[r]), lambda z, r=r: 0.5 * (z - y[r]).square().sum(-1).sum() / 40
-        )
-        for r in (slice(0, 20), slice(20, 40))
-    ]
-    HessianFree(model, damping=1e-9).step(problem, parts=parts)
+def test_the_preconditioner_does_not_change_where_it_goes():
+    model, problem, _, _ = linear()
+    HessianFree(model, damping=1e-9).step(problem)
     other, _, _, _ = linear()
-    HessianFree(other, damping=1e-9).step(problem)
+    HessianFree(other, damping=1e-9, exponent=0.0).step(problem)
     torch.testing.assert_close(model.weight, other.weight, rtol=1e-2, atol=1e-3)
+
+
+def test_the_preconditioner_estimates_the_diagonal(monkeypatch):
+    """Of a logistic regression: diag G = mean of p (1 - p) x^2."""
+    monkeypatch.setattr(hessian_free, "DRAWS", 2000)
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1, bias=False).double()
+    x = torch.randn(50, 3).double() * torch.tensor([0.1, 1.0, 30.0])
+    problem = Objective(lambda m: m(x), lambda z: functional.softplus(z).mean())
+    p = model(x).detach().sigmoid()
+    with HessianFree(model)._curvature(problem, 1.0) as (_, diagonal):
+        torch.testing.assert_close(diagonal, (p * (1 - p) * x**2).mean(0), rtol=0.15, atol=0)
+
+
+def test_the_preconditioner_saves_iterations():
+    """Where inputs differ much in scale."""
+    torch.manual_seed(0)
+    x = torch.randn(200, 40).double() * torch.logspace(-1.5, 1.5, 40)
+    y = torch.randn(200, 1).double()
+    problem = Objective(lambda m: m(x), lambda z: 0.5 * (z - y).square().sum() / 200)
+    found = {}
+    for exponent in (0.0, 0.75):
+        torch.manual_seed(1)
+        model = nn.Linear(40, 1, bias=False).double()
+        optimiser = HessianFree(model, damping=1e-6, iterations=200, exponent=exponent)
+        found[exponent] = optimiser.step(problem)
+    assert found[0.75].iterations < found[0.0].iterations
+    assert found[0.75].after < found[0.0].after
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -31,8 +30,8 @@ ARMIJO = 1e-2
 SHRINK = 0.8
 """What a step that does not is multiplied by."""
 TRIALS = 60
-PARTS = 4
-"""Of a batch, whose squared gradients precondition the search."""
+DRAWS = 8
+"""Of random signs, from which the diagonal of G is estimated."""
 RAISE, LOWER = 3 / 2, 2 / 3
 """What the damping is multiplied by where the quadratic model is bad, or good."""
 
@@ -72,7 +71,7 @@ class HessianFree(optim.Optimizer):
         recurrent: The modules whose outputs are the hidden states, for `structural`.
         iterations: Most steps of conjugate gradients in an update.
         decay: What the last direction is multiplied by where the next search begins.
-        exponent: Of the preconditioner, (sum of squared gradients + lambda)^exponent.
+        exponent: Of the preconditioner, (diagonal of G + lambda)^exponent; 0 for none.
 
     Raises:
         ValueError: If a number is out of its range, or there is structural damping without modules.
@@ -121,28 +120,22 @@ class HessianFree(optim.Optimizer):
         self,
         problem: Objective,
         curvature: Objective | None = None,
-        parts: Sequence[Objective] = (),
     ) -> Report:
         """Make one update.
 
         Args:
             problem: Whose loss is made small.
             curvature: On whose examples the curvature is measured, fewer or the same.
-            parts: The problem in parts, whose squared gradients precondition the search; without
-                them it is not preconditioned.
 
         Returns:
             What was done.
         """
         damping = self.damping
         before, gradient = self._gradient(problem)
-        precondition = None
-        if parts:
-            squares = sum(self._gradient(part)[1].square() for part in parts)
-            precondition = (squares + damping) ** self.exponent
         start = self.decay * _flat([self.state[w]["direction"] for w in self.weights])
-        with self._curvature(curvature or problem, damping) as product:
+        with self._curvature(curvature or problem, damping) as (product, diagonal):
             start = self._scaled(start, gradient, product)
+            precondition = (diagonal + damping) ** self.exponent
             found = conjugate_gradients(product, -gradient, start, precondition, self.iterations)
             chosen, after = self._best(problem, found.kept)
             step = chosen.x
@@ -187,8 +180,12 @@ class HessianFree(optim.Optimizer):
     @contextmanager
     def _curvature(
         self, problem: Objective, damping: float
-    ) -> Iterator[Callable[[Tensor], Tensor]]:
-        """Give the function v -> (G + lambda I) v, with what both passes share kept meanwhile."""
+    ) -> Iterator[tuple[Callable[[Tensor], Tensor], Tensor]]:
+        """Give the function v -> (G + lambda I) v, with what both passes share kept meanwhile.
+
+        And an estimate of the diagonal of G: the mean of (J' sqrt(h) r)^2 over random signs r, h being the
+        diagonal of H (Chapelle & Erhan 2011, "Improved preconditioner for Hessian-free optimization").
+        """
         with torch.enable_grad(), _listening(self.recurrent) as heard:
             outputs = problem.outputs(self.model)
             hidden = [*heard]
@@ -215,7 +212,19 @@ class HessianFree(optim.Optimizer):
             )
             return _flat(found) + damping * v
 
-        yield product
+        random = torch.Generator().manual_seed(0)
+        signs = [
+            2.0 * torch.randint(2, at.shape, generator=random).to(at) - 1 for _ in range(DRAWS)
+        ]
+        bends = [r * torch.autograd.grad(slope, at, r, retain_graph=True)[0] for r in signs]
+        root = torch.stack(bends).mean(0).clamp(min=0).sqrt()
+        diagonal = torch.zeros(sum(w.numel() for w in self.weights)).to(self.weights[0])
+        for r in signs:
+            found = torch.autograd.grad(
+                outputs, self.weights, root * r, retain_graph=True, materialize_grads=True
+            )
+            diagonal += _flat(found).square() / DRAWS
+        yield product, diagonal
 
     def _forward(self, problem: Objective, v: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Give J v of the outputs and, for structural damping, of the hidden states."""
@@ -329,7 +338,7 @@ def hessian_free_update(
 ) -> Report:
     """Make update number `step` of a task; its batch is drawn by the step, as always.
 
-    Curvature is measured on the first rows of the batch; quarters of the batch precondition.
+    Curvature is measured on the first rows of the batch.
     """
 
     def objective(first: int, last: int) -> Objective:
@@ -343,8 +352,5 @@ def hessian_free_update(
         return Objective(outputs, whole.loss)
 
     first, last = rows.start, rows.stop
-    many = last - first
-    share = max(1, round(many * training.curvature))
-    cuts = [first + many * k // PARTS for k in range(PARTS + 1)]
-    parts = [objective(a, b) for a, b in pairwise(cuts) if b > a]
-    return optimizer.step(objective(first, last), objective(first, first + share), parts)
+    share = max(1, round((last - first) * training.curvature))
+    return optimizer.step(objective(first, last), objective(first, first + share))
