@@ -15,8 +15,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 """The flag ``--quiet`` of a command."""
 
-MOST_COLUMNS = 6
-"""Figures side by side that a narrow terminal has room for."""
+NARROW = 80
+"""Characters that any terminal has side by side."""
 
 
 def results() -> Console:
@@ -44,14 +44,15 @@ def complain(sentence: str) -> None:
 
 
 def comparison(rows: Mapping[str, Mapping[str, float]], bold: str | None = None) -> Table:
-    """Set figures under each other, with a column a metric; many metrics have a line each.
+    """Set figures under each other, with a column a metric; where they would be too wide, a line each.
 
     Args:
         rows: Name of a row -> name of a metric -> value; whole numbers are written without a point.
         bold: The row that matters most.
     """
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    if len(columns) > MOST_COLUMNS:
+    wide = max(map(len, rows), default=0) + sum(2 + len(words(name)) for name in columns)
+    if wide > NARROW:
         return _turned(rows, columns, bold)
     table = Table("", *(Column(words(name), justify="right") for name in columns), box=None)
     for title, row in rows.items():
