@@ -29,8 +29,10 @@ from unrolled.train.hessian_free import HessianFree
 ROOT = Path(__file__).resolve().parent.parent
 WIDTHS = 1000, 500, 250, 30
 CONNECTIONS = 15
-SIDES = [(momentum, rate) for momentum in (0.9, 0.99) for rate in (1e-2, 3e-3, 1e-3)]
+SIDES = (0.9, 3e-2), (0.9, 1e-2), (0.99, 1e-2), (0.99, 3e-3)
 """Momentum and learning rate."""
+BEFORE = 0.9, 1e-2
+"""Those of the side that goes on by Hessian-free optimisation after half of its time."""
 JUDGED = 5000
 """Training pictures on which all are judged."""
 MEAN_PICTURE = 52.7
@@ -60,9 +62,9 @@ def judge(model: Autoencoder, x: Tensor) -> Callable[[], float]:
     return lambda: float(model(x).squared_error().mean())
 
 
-def hessian_free(x: Tensor, asked: argparse.Namespace) -> Curve:
+def hessian_free(model: Autoencoder, x: Tensor, seconds: float, asked: argparse.Namespace) -> Curve:
     """Train by Hessian-free optimisation; curvature is measured on some of the rows."""
-    model, random = fresh(), np.random.default_rng(0)
+    random = np.random.default_rng(0)
     optimiser = HessianFree(model, damping=asked.damping, iterations=asked.cg)
 
     def problem(rows: Tensor) -> Objective:
@@ -73,12 +75,12 @@ def hessian_free(x: Tensor, asked: argparse.Namespace) -> Curve:
         some = problem(rows[: asked.curvature])
         told(optimiser.step(problem(rows), some), number)
 
-    return run(judge(model, x[:JUDGED]), update, asked.seconds, every=asked.seconds / 60)
+    return run(judge(model, x[:JUDGED]), update, seconds, every=seconds / 60)
 
 
-def momentum(x: Tensor, moment: float, rate: float, seconds: float) -> Curve:
+def momentum(model: Autoencoder, x: Tensor, seconds: float, moment: float, rate: float) -> Curve:
     """Train by SGD with momentum on batches of 128."""
-    model, random = fresh(), np.random.default_rng(0)
+    random = np.random.default_rng(0)
     optimiser = torch.optim.SGD(model.parameters(), rate, momentum=moment, nesterov=True)
 
     def update(number: int) -> None:
@@ -94,9 +96,14 @@ def curves(asked: argparse.Namespace) -> Iterator[tuple[str, Curve]]:
     """Give the name and the curve of each side."""
     pixels = read_images(["mnist/train-images-idx3-ubyte"]).pixels
     x = torch.from_numpy(pixels).flatten(1).float() / 255
-    yield "Hessian-free", hessian_free(x, asked)
+    yield "Hessian-free", hessian_free(fresh(), x, asked.seconds, asked)
     for moment, rate in SIDES:
-        yield f"momentum {moment:g}, rate {rate:g}", momentum(x, moment, rate, asked.seconds)
+        curve = momentum(fresh(), x, asked.seconds, moment, rate)
+        yield f"momentum {moment:g}, rate {rate:g}", curve
+    model, half = fresh(), asked.seconds / 2
+    first = momentum(model, x, half, *BEFORE)
+    rest = hessian_free(model, x, half, asked)
+    yield "half momentum, half Hessian-free", [*first, *((first[-1][0] + s, e) for s, e in rest)]
 
 
 def main() -> None:
