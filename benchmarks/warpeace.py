@@ -1,4 +1,4 @@
-"""Updates of recipes/warpeace-lstm.toml beside those of the same loop with torch.nn.LSTM, in turns.
+"""Updates of recipes/warpeace-lstm.toml, without its noise, beside the same loop with torch.nn.LSTM in turns.
 
     UNROLLED_DATA_DIR=... python benchmarks/warpeace.py --threads 2
 
@@ -49,8 +49,8 @@ class Torch:
     def __init__(self, task: Generate, settings: ur.Settings) -> None:
         self.task, self.training = task, settings.training
         self.symbols, model = len(task.vocabulary), settings.model
-        self.lstm = nn.LSTM(self.symbols, model.hidden, model.layers, dropout=0.0)
-        self.dropout, self.out = nn.Dropout(model.dropout), nn.Linear(model.hidden, self.symbols)
+        self.lstm = nn.LSTM(self.symbols, model.hidden, model.layers)
+        self.out = nn.Linear(model.hidden, self.symbols)
         self.weights = [*self.lstm.parameters(), *self.out.parameters()]
         self.optimizer = torch.optim.Adam(self.weights, lr=self.training.lr or 0.0, fused=True)
         self.state: tuple[Tensor, Tensor] | None = None
@@ -66,7 +66,7 @@ class Torch:
             self.task.batch(self.step, slice(0, self.training.batch_size)), {}
         )
         h, state = self.lstm(functional.one_hot(x.long(), self.symbols).float(), self.state)
-        logits = self.out(self.dropout(h))
+        logits = self.out(h)
         loss = functional.cross_entropy(logits.flatten(0, 1), y.long().flatten())
         self.optimizer.zero_grad()
         loss.backward()
@@ -85,7 +85,10 @@ def main() -> None:
     text = Running.prepare(recipe)
     print(f"{'':8} {'torch.nn':>10} {'unrolled':>10} {'ratio':>7}")
     for layers, hidden in SHAPES:
-        flags = {"layers": layers, "hidden": hidden, "sample_length": 0, "split": (0.9, 0.0, 0.1)}
+        flags = {
+            **{"layers": layers, "hidden": hidden, "dropout": 0.0, "zoneout": ()},
+            **{"sample_length": 0, "split": (0.9, 0.0, 0.1)},
+        }
         settings = ur.Settings.from_flags("generate", flags, recipe)
         task = Generate(settings, Running(settings, text.vocabulary, text.ngram, text.corpus))
         sides = Ours(task, settings), Torch(task, settings)
