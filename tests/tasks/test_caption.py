@@ -139,6 +139,8 @@ def test_canvases_say_what_they_show(monkeypatch):
             halves = halves.T
         _, name, *_, other = text.split()
         assert {name, other} <= set(captions.NAMES)
+        assert ("an eight" in text) == ("eight" in text)
+        assert "a eight" not in text
         # nothing lies across the middle
         assert halves[:10].any()
         assert halves[10:].any()

@@ -156,10 +156,15 @@ def neighbours(source: str, seed: int = 0) -> dict[Split, Captioned]:
                 _composed(digits.pixels[one], digits.pixels[other], random, across=across)
             )
             place = "left of" if across else "above"
-            captions.append((f"a {NAMES[values[one]]} {place} a {NAMES[values[other]]}",))
+            first, second = (_some(NAMES[values[which]]) for which in (one, other))
+            captions.append((f"{first} {place} {second}",))
         where = [f"{source}:{split}:{n}" for n in range(len(pixels))]
         found[split] = Captioned(np.stack(pixels), captions, where)
     return found
+
+
+def _some(name: str) -> str:
+    return f"{'an' if name == 'eight' else 'a'} {name}"
 
 
 def _composed(
