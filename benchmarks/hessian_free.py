@@ -11,7 +11,7 @@ import argparse
 import datetime
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,24 @@ def picture(found: dict[str, Curve], label: str, guess: float) -> Figure:
     return figure
 
 
+def write(
+    sides: Iterable[tuple[str, Curve]],
+    asked: argparse.Namespace,
+    name: str,
+    label: str,
+    guess: float,
+) -> None:
+    """Print each side when it is done; write what was asked for and all curves, and their picture."""
+    found = {}
+    for side, curve in sides:
+        found[side] = curve
+        print(f"{side:24} {min(e for _, e in curve):.4f} in {curve[-1][0]:.0f} s", flush=True)
+    asked_for = {key: value for key, value in vars(asked).items() if key != "out"}
+    date = datetime.date.today().isoformat()
+    asked.out.write_text(json.dumps({**asked_for, "date": date, "curves": found}, indent=1) + "\n")
+    picture(found, label, guess).savefig(ROOT / f"docs/_static/{name}.png", dpi=150)
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -165,16 +183,7 @@ def main() -> None:
     parser.add_argument("--cg", type=int, default=60)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/hessian-free.json")
     asked = parser.parse_args()
-    found = {}
-    for name, curve in curves(asked):
-        found[name] = curve
-        print(f"{name:24} {min(e for _, e in curve):.4f} in {curve[-1][0]:.0f} s", flush=True)
-    asked_for = {key: value for key, value in vars(asked).items() if key != "out"}
-    date = datetime.date.today().isoformat()
-    asked.out.write_text(json.dumps({**asked_for, "date": date, "curves": found}, indent=1) + "\n")
-    picture(found, f"mean square error, T = {asked.steps}", 1 / 6).savefig(
-        ROOT / "docs/_static/hessian-free.png", dpi=150
-    )
+    write(curves(asked), asked, "hessian-free", f"mean square error, T = {asked.steps}", 1 / 6)
 
 
 if __name__ == "__main__":

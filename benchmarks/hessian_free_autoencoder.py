@@ -9,14 +9,12 @@ on cross-entropy. Every side has the same start and the same seconds. Writes
 """
 
 import argparse
-import datetime
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from hessian_free import Curve, picture, run, told
+from hessian_free import ROOT, Curve, run, told, write
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,7 +24,6 @@ from unrolled.tasks.autoencoder import Autoencoder
 from unrolled.tasks.task import Objective
 from unrolled.train.hessian_free import HessianFree
 
-ROOT = Path(__file__).resolve().parent.parent
 WIDTHS = 1000, 500, 250, 30
 CONNECTIONS = 15
 SIDES = (0.9, 3e-2), (0.9, 1e-2), (0.99, 1e-2), (0.99, 3e-3)
@@ -117,15 +114,7 @@ def main() -> None:
     name = "hessian-free-autoencoder"
     parser.add_argument("--out", type=Path, default=ROOT / f"benchmarks/results/{name}.json")
     asked = parser.parse_args()
-    found = {}
-    for side, curve in curves(asked):
-        found[side] = curve
-        print(f"{side:24} {min(e for _, e in curve):.4f} in {curve[-1][0]:.0f} s", flush=True)
-    asked_for = {key: value for key, value in vars(asked).items() if key != "out"}
-    date = datetime.date.today().isoformat()
-    asked.out.write_text(json.dumps({**asked_for, "date": date, "curves": found}, indent=1) + "\n")
-    figure = picture(found, "squared error of a training picture", MEAN_PICTURE)
-    figure.savefig(ROOT / f"docs/_static/{name}.png", dpi=150)
+    write(curves(asked), asked, name, "squared error of a training picture", MEAN_PICTURE)
 
 
 if __name__ == "__main__":
