@@ -9,6 +9,8 @@ from unrolled.settings import GROUPS, Settings, flag
 Readers = Mapping[str, Sequence[str]]
 """Name of a kind of data -> the settings that are read with it."""
 
+_TABLES = {field: table for table, group in GROUPS.items() for field in group.model_fields}
+
 _LABELLED = ("classify", "embed")
 TASKS: Readers = {
     "autoencoder": ("reconstruct", "few-labels"),
@@ -221,9 +223,8 @@ def refuse_others(settings: Settings, readers: Readers, kind: str) -> None:
 def _refuse(
     settings: Settings, readers: Readers, kind: str, read: Collection[str], of: str = ""
 ) -> None:
-    tables = {field: table for table, group in GROUPS.items() for field in group.model_fields}
     for field in dict.fromkeys(field for fields in readers.values() for field in fields):
-        if field not in read and _is_set(settings, tables[field], field):
+        if field not in read and _is_set(settings, _TABLES[field], field):
             others = [name for name, fields in readers.items() if field in fields]
             raise InputError(
                 f"{flag(field)} is for {of}{_listed(others)}, not for {kind}; leave it out"
