@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.data.images import SUFFIXES, read_images, read_pictures, readable
-from unrolled.data.splits import SPLITS, Split
+from unrolled.data.splits import SPLITS, Split, borders, shares
 from unrolled.errors import InputError
 from unrolled.settings import PictureSettings, Settings
 
@@ -116,22 +116,14 @@ def split_pictures(pictures: Pictures, settings: Settings) -> dict[Split, Pictur
     Raises:
         InputError: If nothing is left for a split that should have something.
     """
-    fractions = np.array(settings.data.split)
     for_tests = np.array([HELD_OUT.search(name) is not None for name in pictures.where])
-    own_test = for_tests.any() and not for_tests.all()
-    rest = np.flatnonzero(~for_tests) if own_test else np.arange(len(pictures))
-    if own_test:
-        fractions = fractions * [1, 1, 0] / fractions[:2].sum()
-    ends = np.rint(np.cumsum(fractions) * len(rest)).astype(int)
-    shuffled = np.random.default_rng([settings.training.seed]).permutation(rest)
-    places = np.split(shuffled, ends[:2])
-    if own_test:
+    apart = for_tests.any() and not for_tests.all()
+    rest = np.flatnonzero(~for_tests) if apart else np.arange(len(pictures))
+    fractions = shares(settings.data.split, ["test"] if apart else [])
+    ends = borders(len(rest), fractions, f"{len(rest)} pictures")
+    places = np.split(np.random.default_rng([settings.training.seed]).permutation(rest), ends[1:3])
+    if apart:
         places[2] = np.flatnonzero(for_tests)
-    for name, place, fraction in zip(SPLITS, places, settings.data.split, strict=True):
-        if fraction and not len(place):
-            raise InputError(
-                f"{len(pictures)} pictures are too few to split: none is left for {name}"
-            )
     return {name: pictures[place] for name, place in zip(SPLITS, places, strict=True)}
 
 
