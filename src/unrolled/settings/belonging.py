@@ -104,7 +104,7 @@ _RECURRENT = (
     *("forget_bias", "chrono", "activation_penalty", "temporal_penalty"),
 )
 _DENSE = ("dense", "dense_activation")
-_OF_CNN = ("filters", "filter_widths", "wide", "pooling", "k", "channels", "over_time", *_DENSE)
+_OF_CNN = ("wide", "pooling", "k", "channels", *_DENSE)
 
 
 class Choice(NamedTuple):
@@ -139,7 +139,7 @@ NETS: Mapping[str, Readers] = {
 }
 """What each net that classifies and embeds reads, by the kind of example."""
 _MODELS: Readers = {
-    "rnn": (*_RECURRENT, "fixed_dropout", "over_time", "scan"),
+    "rnn": (*_RECURRENT, "fixed_dropout", "scan"),
     "cnn": _OF_CNN,
     "bag": ("ngrams", *_DENSE),
     "mlp": ("ngrams", *_DENSE),
