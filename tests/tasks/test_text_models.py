@@ -26,6 +26,15 @@ def batch(*texts):
     return ids, lengths
 
 
+@pytest.mark.parametrize("model", ["rnn", "cnn", "bag", "mlp"])
+def test_vectors_begin_evenly_within_a_quarter(model):
+    built = build(size=400, model=model, embedding=50, dtype="float32")
+    table = built.table if isinstance(built, TextBag) else built.symbols.table
+    weights = table.weight.detach()
+    assert float(weights.abs().max()) <= 0.25
+    assert float(weights.std()) == pytest.approx(0.5 / 12**0.5, rel=0.05)
+
+
 @pytest.mark.parametrize("width", [2, 3, 5])
 def test_a_filter_moves_over_the_vectors_laid_end_to_end(width):
     torch.manual_seed(1)

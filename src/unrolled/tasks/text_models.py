@@ -24,6 +24,14 @@ VECTOR = 0.25
 """Word vectors begin evenly within +- this (Kim 2014, section 3.3)."""
 
 
+def word_vectors(size: int, settings: Settings) -> Symbols:
+    """Build what turns symbols into vectors; learned ones begin within +- :data:`VECTOR`."""
+    symbols = Symbols(size, settings.model.embedding)
+    if symbols.table is not None:
+        nn.init.uniform_(symbols.table.weight, -VECTOR, VECTOR)
+    return symbols
+
+
 class TextRNN(Recurrent):
     """Symbols -> :class:`~unrolled.tasks.read_out.Recurrent`.
 
@@ -34,7 +42,7 @@ class TextRNN(Recurrent):
     """
 
     def __init__(self, size: int, classes: int, settings: Settings) -> None:
-        symbols = Symbols(size, settings.model.embedding)
+        symbols = word_vectors(size, settings)
         super().__init__(symbols.width, classes, settings)
         self.symbols = symbols
 
@@ -69,10 +77,8 @@ class TextCNN(nn.Module):
         super().__init__()
         model, own = settings.model, settings.classifier
         self.own, self.dropout = own, model.dropout
-        self.symbols = Symbols(size, model.embedding)
+        self.symbols = word_vectors(size, settings)
         table = self.symbols.table
-        if table is not None:
-            nn.init.uniform_(table.weight, -VECTOR, VECTOR)
         if own.channels == 2 and table is None:
             raise InputError("--channels 2 takes vectors that are learned: --embedding 128")
         self.register_buffer(
