@@ -21,14 +21,15 @@ from unrolled.tasks.read_out import Recurrent, dropped, finished, layered
 BUCKETS = 1 << 16
 """Sequences of several symbols share so many vectors by a hash (Joulin et al. 2017, section 2.2)."""
 VECTOR = 0.25
-"""Word vectors begin evenly within +- this (Kim 2014, section 3.3)."""
+"""Word vectors of 300 numbers begin evenly within +- this (Kim 2014, section 3.3)."""
 
 
 def word_vectors(size: int, settings: Settings) -> Symbols:
-    """Build what turns symbols into vectors; learned ones begin within +- :data:`VECTOR`."""
+    """Build what turns symbols into vectors; learned ones begin about as long as those of Kim 2014."""
     symbols = Symbols(size, settings.model.embedding)
     if symbols.table is not None:
-        nn.init.uniform_(symbols.table.weight, -VECTOR, VECTOR)
+        bound = VECTOR * (300 / symbols.width) ** 0.5
+        nn.init.uniform_(symbols.table.weight, -bound, bound)
     return symbols
 
 
