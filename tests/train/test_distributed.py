@@ -5,7 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from random import SystemRandom
 
 import numpy as np
 import pytest
@@ -37,11 +39,18 @@ def environment():
     return {**own, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
+def free_port():
+    """Draw one below those of connections, which another test could get before rank 0 listens."""
+    while True:
+        port = SystemRandom().randrange(20_000, 30_000)
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+
+
 def launch(world, out, **flags):
     """Train by so many processes; give what each said and its exit code."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     group = [
         subprocess.Popen(
             [sys.executable, HERE / "ranks.py", out, json.dumps({**FLAGS, **flags})],
@@ -59,7 +68,11 @@ def launch(world, out, **flags):
         )
         for rank in range(world)
     ]
-    said = [process.communicate(timeout=120) for process in group]
+    try:
+        said = [process.communicate(timeout=120) for process in group]
+    finally:
+        for process in group:
+            process.kill()
     return [
         (process.returncode, out + err) for process, (out, err) in zip(group, said, strict=True)
     ]
