@@ -128,6 +128,10 @@ class Cell(nn.Module):
         # torch.compile cannot read a context variable: what it compiles records no gates.
         gates = None if torch.compiler.is_dynamo_compiling() else _recorder.get()
         if gates is not None:
+            if name in self.state_names or name in self.output_names:
+                raise ValueError(
+                    f"{type(self).__name__}: gate {name!r} has the name of a state or an output"
+                )
             gates[name] = value
         return value
 

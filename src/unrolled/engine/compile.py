@@ -214,6 +214,7 @@ def _carry(program: Program, cut: Partition) -> None:
     """Hand the gradient of each state to earlier steps, after everything that reads the old one."""
     memory, instructions = program.memory, program.sections["back_loop"]
     copies: list[Instruction] = []
+    held: dict[int, int] = {}
     for leaf in cut.leaves:
         name, lag = leaf.attrs
         carried = program.carried[name]
@@ -221,13 +222,15 @@ def _carry(program: Program, cut: Partition) -> None:
         operand = 0.0 if gradient is None else memory.find(gradient)
         if operand is None:
             raise Declined(f"the gradient of {name} is nowhere")
+        if program.depths[name] == 1 and operand == Ref(carried, spread=leaf.width == 1):
+            continue
+        if isinstance(operand, Ref) and memory.arrays[operand.array].kind == "batch":
+            operand = _hold(program, operand, held)
         if program.depths[name] > 1:
             if operand != 0.0:
                 out = memory.new(f"carried {name}", "previous", leaf.width)
                 program.earlier[out.array] = carried, lag
                 copies.append(Kernel(leaf.width, (Op("add", out, (out, operand)),)))
-            continue
-        if isinstance(operand, Ref) and memory.arrays[operand.array] == memory.arrays[carried]:
             continue
         if (
             isinstance(operand, Ref)
@@ -235,9 +238,21 @@ def _carry(program: Program, cut: Partition) -> None:
             and last_read(instructions, carried) <= first_write(instructions, operand.array)
         ):
             redirect(instructions, operand.array, carried)
+            redirect(copies, operand.array, carried)
             continue
         copies.append(Kernel(leaf.width, (Op("copy", Ref(carried), (operand,)),)))
     instructions += copies
+
+
+def _hold(program: Program, operand: Ref, held: dict[int, int]) -> Ref:
+    """Copy what another state carries, before anything writes over it."""
+    if operand.array not in held:
+        carried = program.memory.arrays[operand.array]
+        copy = program.memory.new(f"held {carried.name}", "scratch", carried.width)
+        held[operand.array] = copy.array
+        first = Kernel(carried.width, (Op("copy", copy, (Ref(operand.array),)),))
+        program.sections["back_loop"].insert(0, first)
+    return operand._replace(array=held[operand.array])
 
 
 def _all_rows(program: Program, node: Node) -> Ref:

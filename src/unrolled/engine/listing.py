@@ -117,10 +117,10 @@ class Names:
 
     def matrix(self, array: int, offset: int, stride: int, height: int, width: int) -> str:
         """Name a part of a matrix, whose rows are `stride` apart."""
+        if self.arrays[array].width == height * width:
+            return self.whole[array]
         row, column = divmod(offset, stride)
         rows = self.arrays[array].width // stride
-        if (height, width) == (rows, stride):
-            return self.whole[array]
         across = columns(column, width, stride)[1:-1] or ":"
         along = columns(row, height, rows)[1:-1] or ":"
         return f"{self.whole[array]}[{along}, {across}]"

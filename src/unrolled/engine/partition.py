@@ -110,15 +110,17 @@ def _backwards(cut: Partition, step: Step, needs: Collection[str | int] | None) 
     roots, loop_nodes = _back_loop(cut, carried)
     # What comes after the loop finds of what was carried no more than its last value: hold it.
     # A state that is read from further back has its gradients of all steps at hand.
+    looping = set(loop_nodes)
+    read = {base(g) for leaf, g in cut.gradients.items() if leaf.op != "state"} | {
+        base(source)
+        for node in reachable(cut.gradients.values())
+        if node not in looping and node.op not in ("slice", "expand")
+        for source in node.inputs
+    }
     held = {
         name: graph.apply("detach", leaf)
         for name, leaf in carried.items()
-        if max(step.lags[name]) == 1
-        and any(
-            leaf in map(base, n.inputs)
-            for n in reachable(cut.gradients.values())
-            if n not in loop_nodes and n.op not in ("slice", "expand")
-        )
+        if max(step.lags[name]) == 1 and leaf in read
     }
     if held:
         cut.gradients = _gradients(cut, step, carried | held, needs)
@@ -160,8 +162,7 @@ def _gradients(
     for name, new in cut.states.items():
         _seed(step, seeds, new, carried[name])
     for name, node in cut.wanted.items():
-        if node.rows:
-            _seed(step, seeds, node, step.graph.leaf("grad", name, width=node.width))
+        _seed(step, seeds, node, step.graph.leaf("grad", name, width=node.width))
     return {
         leaf: gradient
         for leaf, gradient in derive(step.graph, seeds).items()
@@ -198,23 +199,32 @@ def _keep(cut: Partition, needed: Iterable[Node], forward: set[Node]) -> set[Nod
     """Choose the forward values to keep: as few numbers as let the rest be computed again cheaply."""
     free = set(cut.states.values())
     kept: set[Node] = set()
+    known: dict[Node, set[Node]] = {}
 
-    def lacking(node: Node, kept: set[Node]) -> set[Node]:
+    def lacking(node: Node) -> set[Node]:
         """What would have to be kept so that `node` is at hand in the backward pass."""
+        if node not in known:
+            known[node] = find(node)
+        return known[node]
+
+    def find(node: Node) -> set[Node]:
         if not node.inputs or not node.rows or node in free or node in kept:
             return set()
         if node.op in ("slice", "expand"):
-            return lacking(node.inputs[0], kept)
+            return lacking(node.inputs[0])
         if node.op in SHAPES or node.op in CHEAP:
-            more = set().union(*(lacking(source, kept) for source in node.inputs))
+            more = set().union(*map(lacking, node.inputs))
             if node.op in SHAPES or sum(n.width for n in more) < node.width:
                 return more
-        elif node.op in COSTLY and all(not lacking(source, kept) for source in node.inputs):
+        elif node.op in COSTLY and not any(map(lacking, node.inputs)):
             return set()
         return {node}
 
     for node in sorted(set(needed), key=lambda n: n.number):
-        kept |= lacking(node, kept)
+        more = lacking(node)
+        if more:
+            kept |= more
+            known.clear()
     return kept
 
 
