@@ -149,15 +149,21 @@ void draw_kept(const std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std
   keep({seed, row, layer, step}, steps, rows, width, threshold, reinterpret_cast<float*>(out), threads);
 }
 
+// A block is a buffer of bytes to Python.
+int block_buffer(PyObject* self, Py_buffer* view, int flags) {
+  const Block* block = nb::inst_ptr<Block>(self);
+  return PyBuffer_FillInfo(view, self, block->data(), Py_ssize_t(block->size()), 0, flags);
+}
+
+PyType_Slot block_slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(block_buffer)}, {0, nullptr}};
+
 }  // namespace
 
 NB_MODULE(_native, m) {
   m.doc() = "The native engine.";
   // Engines live in a cache until Python ends; that is no leak.
   nb::set_leak_warnings(false);
-  nb::class_<Block>(m, "Block").def_prop_ro("address", [](const Block& block) {
-    return reinterpret_cast<std::uintptr_t>(block.data());
-  });
+  nb::class_<Block>(m, "Block", nb::type_slots(block_slots));
   nb::class_<PackedWeights>(m, "PackedWeights");
   nb::class_<Engine>(m, "Engine")
       .def(nb::init<const Integers&, const std::vector<double>&, const std::vector<std::vector<int>>&, bool>())

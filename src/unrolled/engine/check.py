@@ -150,7 +150,8 @@ def check_lengths(lengths: Tensor, steps: int, batch: int) -> Tensor:
     Raises:
         ValueError: If they are not B integers from 0 to T.
     """
-    lengths = torch.as_tensor(lengths)
+    if not isinstance(lengths, Tensor):
+        lengths = torch.as_tensor(lengths, device="cpu")
     if (
         lengths.is_floating_point()
         or lengths.dtype == torch.bool

@@ -1,7 +1,7 @@
 """Choose the engine that runs a cell, and say why."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -24,6 +24,7 @@ from unrolled.engine.tangent import in_dual_level, run_dual
 from unrolled.errors import InputError, RunError
 
 OTHER_DTYPE = "its parameters are of another dtype than the input"
+NOTHING = "there is nothing to run"
 ENGINES = ("native", "reference")
 DEVICES = ("cpu", "cuda", "meta")
 """Where cells run; on meta tensors shapes alone."""
@@ -90,7 +91,7 @@ def run(
         try:
             return _native(cell, x, states, lengths, extras, reverse, keep, parameters)
         except Declined as reason:
-            if os.environ.get("UNROLLED_STRICT") == "1":
+            if os.environ.get("UNROLLED_STRICT") == "1" and str(reason) != NOTHING:
                 name = type(cell).__name__
                 raise RunError(f"{name} does not run in the native engine: {reason}") from None
     if x.device.type not in DEVICES:
@@ -126,12 +127,14 @@ def _native(
     if x.dim() != 3:
         raise Declined(f"the input has {x.dim()} dimensions")
     given = complete_states(cell, x, states, zeros=False)
+    _check_kinds(given.values(), "a state")
     extras = complete_extras(cell, x, extras) if cell.extra_names or extras else {}
+    _check_kinds(extras.values(), "a further input")
     steps, batch = x.shape[:2]
     if lengths is not None:
         lengths = check_lengths(lengths, steps, batch)
     if not batch or (lengths is not None and not int(lengths.max())):
-        raise Declined("there is nothing to run")
+        raise Declined(NOTHING)
     for name, extra in extras.items():
         if (extra.dtype, extra.device, extra.layout) != (x.dtype, x.device, x.layout):
             raise Declined(f"{name} is {extra.dtype} on {extra.device}, unlike the input")
@@ -150,6 +153,7 @@ def _native(
         if short and not casts:
             _check_short(cell, parameters)
         constants = plan.step.constants(cell, parameters, widen=short or casts)
+        _check_kinds(constants, "a parameter")
         if any(constant.device != x.device for constant in constants):
             raise Declined("its parameters are on another device than the input")
         if any(constant.dtype != x.dtype for constant in constants) and not (short or casts):
@@ -206,10 +210,17 @@ def _check_circumstances(x: Tensor) -> None:
         raise Declined(f"the input is {x.layout}")
     if x.dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise Declined(f"the input is {x.dtype}")
+    _check_kinds([x], "the input")
     if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.bfloat16:
         raise Declined(f"autocast to {torch.get_autocast_dtype('cpu')} is on")
     if _transforms():
         raise Declined("torch transforms the call")
+
+
+def _check_kinds(tensors: Iterable[Tensor], what: str) -> None:
+    for tensor in tensors:
+        if not native.ordinary(tensor):
+            raise Declined(f"{what}, a {type(tensor).__name__}, is more than numbers in memory")
 
 
 def torch_runs(x: Tensor) -> bool:

@@ -76,8 +76,10 @@ class Frozen:
         if found is None:
             constants = None
             if not follows:
-                made = plan.step.constants(cell, parameters, widen=short)
-                constants = [constant.contiguous() for constant in made]
+                # They may be kept for gradients later, as what is made in inference mode may not.
+                with torch.inference_mode(False), torch.no_grad():
+                    made = plan.step.constants(cell, parameters, widen=short)
+                    constants = [constant.contiguous() for constant in made]
             found = self.ready.setdefault(key, Ready(constants))
         return found
 

@@ -4,13 +4,14 @@ Rows of the batch stand sorted by length and packed: step t's rows, longest firs
 step t - 1, with no padding between them. N is the number of rows in all steps together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from unrolled.engine.cell import Cell
 from unrolled.engine.compile import Program, build
@@ -25,6 +26,10 @@ try:
     from unrolled.engine import _native  # pyright: ignore
 except ImportError:
     _native = None
+
+
+_KINDS = (Tensor, nn.Parameter)
+_NO_DISPATCH = torch._C._disabled_torch_dispatch_impl
 
 
 def available() -> bool:
@@ -46,6 +51,21 @@ def instruction_set() -> str | None:
         raise InputError(str(error)) from None
 
 
+def ordinary(tensor: Tensor | None) -> bool:
+    """Whether a tensor is numbers in memory, and no more: nothing that torch computes with by other rules."""
+    if tensor is None:
+        return True
+    kind = type(tensor)
+    if kind not in _KINDS and kind.__torch_dispatch__ is not _NO_DISPATCH:
+        return False
+    return torch._C._has_storage(tensor) and not tensor._is_zerotensor()
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Give a tensor whose numbers lie one after another, with their signs."""
+    return tensor.resolve_neg().contiguous()
+
+
 class Compiled:
     """A traced step, its programs, and their engines."""
 
@@ -59,7 +79,8 @@ class Compiled:
         keep: bool = False,
         join: bool = True,
     ) -> None:
-        self.step = rewrite(trace(cell, extras, dtype), join=join)
+        with torch.device("cpu"):  # whatever the caller has for a default
+            self.step = rewrite(trace(cell, extras, dtype), join=join)
         self.cell_name = type(cell).__name__
         self.dtype = dtype
         names = self.step.states | self.step.outputs | self.step.gates
@@ -200,16 +221,22 @@ class Plan:
         """
         x = inputs[0]
         batch, n, shape = packing.batch, packing.rows, packing.shape
-        inputs = [t.contiguous() for t in inputs]
-        constants = [t.contiguous() for t in constants]
-        states = [None if t is None else t.contiguous() for t in states]
+        inputs = [_plain(t) for t in inputs]
+        constants = [_plain(t) for t in constants]
+        states = [None if t is None else _plain(t) for t in states]
         made: dict[int, Tensor] = {}
+        results = []
         for index, width in self.results:
+            # No result is a view: autograd would not let anyone change it in place.
             if index in made:
+                results.append(x.new_empty(0).set_(made[index]))
                 continue
             # It begins at a cache line, after the initial states.
             first = (batch * self.before[index] + 15) // 16 * 16
-            made[index] = x.new_empty(first + n * width)[first:]
+            whole = x.new_empty(first + n * width)
+            strides = (width, 1) if len(shape) == 1 else (batch * width, width, 1)
+            made[index] = whole.as_strided_((*shape, width), strides, first)
+            results.append(made[index])
         last = self.compiled.empty_states(x, batch)
         size = x.itemsize
         at = [
@@ -225,7 +252,6 @@ class Plan:
         else:
             packed = None if ahead is None else ahead.packed(self, constants, bfloat16)
             saved = self.engine.forward_with(packed, 0 if into is None else into.data_ptr(), *call)
-        results = [made[index].view(*shape, width) for index, width in self.results]
         return (*results, *last), saved
 
     def _with_initial(
@@ -261,9 +287,9 @@ class Plan:
         compiled = self.compiled
         many, count = len(compiled.inputs), len(compiled.state_names)
         inputs, constants = given[:many], given[many + count :]
-        given_rows = [t.contiguous() for t in inputs if t is not None]
-        given_constants = [t.contiguous() for t in constants if t is not None]
-        grads = [None if t is None else t.contiguous() for t in grads]
+        given_rows = [_plain(t) for t in inputs if t is not None]
+        given_constants = [_plain(t) for t in constants if t is not None]
+        grads = [None if t is None else _plain(t) for t in grads]
         wanted = len(compiled.wanted)
         new = [
             torch.empty_like(t, memory_format=torch.contiguous_format) if needed else None
@@ -312,23 +338,26 @@ class _Loop(torch.autograd.Function):
         inputs, constants = given[:many], given[after:]
         states = given[many:after]
         outputs, saved = plan.forward(packing, inputs, states, constants, bfloat16, ahead)  # pyright: ignore
-        ctx.plan, ctx.packing, ctx.bfloat16, ctx.saved = plan, packing, bfloat16, saved
-        ctx.save_for_backward(*given, *outputs[: len(compiled.wanted)])
+        ctx.plan, ctx.packing, ctx.bfloat16 = plan, packing, bfloat16
+        # A tensor, since autograd frees those after the backward pass.
+        block = torch.frombuffer(saved, dtype=torch.uint8)
+        ctx.save_for_backward(*given, *outputs[: len(compiled.wanted)], block)
         ctx.set_materialize_grads(False)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:  # noqa: ANN401
         plan: Plan = ctx.plan
-        tensors = ctx.saved_tensors
+        *tensors, block = ctx.saved_tensors
         split = len(tensors) - len(plan.compiled.wanted)
         given, results = tensors[:split], tensors[split:]
-        if torch.is_grad_enabled():
+        dual = forward_ad._current_level >= 0
+        if torch.is_grad_enabled() or dual or not all(map(ordinary, grads)):
             return None, None, None, None, *_twice(plan, ctx.packing, given, grads)
         many = len(plan.compiled.inputs)
         states_need = ctx.needs_input_grad[4 + many : 4 + many + len(plan.compiled.state_names)]
         found = plan.backward(
-            ctx.packing, given, results, ctx.saved.address, grads, states_need, ctx.bfloat16
+            ctx.packing, given, results, block.data_ptr(), grads, states_need, ctx.bfloat16
         )
         return None, None, None, None, *found
 
@@ -340,19 +369,36 @@ def _twice(
     grads: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
     """The gradient as torch operations, where its own derivative is wanted."""
-    return differentiate(unroll(plan.compiled, packing, given), given, grads)
+    return differentiate(lambda apart: unroll(plan.compiled, packing, apart), given, grads)
 
 
 def differentiate(
-    results: Sequence[Tensor], given: Sequence[Tensor | None], grads: Sequence[Tensor | None]
+    compute: Callable[[Sequence[Tensor | None]], Sequence[Tensor]],
+    given: Sequence[Tensor | None],
+    grads: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
-    """Give the gradients of `given`, themselves differentiable; ``None`` where there is none."""
-    pairs = [
-        (r, g) for r, g in zip(results, grads, strict=True) if g is not None and r.requires_grad
-    ]
-    wanted = [tensor for tensor in given if tensor is not None and tensor.requires_grad]
-    found = torch.autograd.grad(
-        [r for r, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, allow_unused=True
-    )
-    by_tensor = {id(tensor): gradient for tensor, gradient in zip(wanted, found, strict=True)}
-    return [by_tensor.get(id(tensor)) for tensor in given]
+    """Give the gradients of `given`, themselves differentiable; ``None`` where there is none.
+
+    Args:
+        compute: The results from what is given.
+        given: What they are computed from; one may be computed from another, or stand twice.
+        grads: Of each result.
+    """
+    wanted = [k for k, tensor in enumerate(given) if tensor is not None and tensor.requires_grad]
+    further = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Through others of them no gradient goes back: that is for who called.
+        apart = [None if t is None else t.view_as(t) for t in given]
+        both = zip(compute(apart), grads, strict=True)
+        pairs = [(r, g) for r, g in both if g is not None and r.requires_grad]
+        found = torch.autograd.grad(
+            [r for r, _ in pairs],
+            [apart[k] for k in wanted],  # pyright: ignore[reportArgumentType]
+            [g for _, g in pairs],
+            create_graph=further,
+            allow_unused=True,
+        )
+    gradients: list[Tensor | None] = [None] * len(given)
+    for k, gradient in zip(wanted, found, strict=True):
+        gradients[k] = gradient
+    return gradients

@@ -224,26 +224,26 @@ class _Loop(torch.autograd.Function):
         ctx.call = call._replace(
             inputs=[], states=[], constants=[], lengths=None, needs=[*wanted[:many], *wanted[last:]]
         )
-        ctx.splits, ctx.lengths = (many, last), call.lengths
+        ctx.splits = many, last
         with torch._C._AutoDispatchBelowAutograd():
             *found, saved = _ops.loop_forward(*call._replace(needs=ctx.call.needs))
         ctx.count = len(found) - len(call.states)
-        ctx.save_for_backward(*given, *found[: ctx.count], saved)
+        ctx.save_for_backward(*given, *found[: ctx.count], call.lengths, saved)
         ctx.set_materialize_grads(False)
         return tuple(found)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:  # noqa: ANN401
         tensors, (many, last) = ctx.saved_tensors, ctx.splits
-        *given, saved = tensors
+        *given, lengths, saved = tensors
         given, results = given[: len(given) - ctx.count], given[len(given) - ctx.count :]
         call = ctx.call._replace(
             inputs=given[:many],
             states=given[many:last],
             constants=given[last:],
-            lengths=ctx.lengths,
+            lengths=lengths,
         )
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or forward_ad._current_level >= 0:
             return None, *_twice(call, given, grads)
         found = iter(_ops.loop_backward(*call, results, saved, [*grads]))
         needed = [*call.needs[:many], *(True for _ in call.states), *call.needs[many:]]
@@ -258,11 +258,17 @@ def _twice(
 ) -> list[Tensor | None]:
     """The gradient as torch operations, where its own derivative is wanted."""
     plan, rows = call.plan, _Rows(call)
-    found = unroll(plan.compiled, rows.packing, rows.given(call))
-    results = [*map(rows.leave, _without_repeats(plan, found[: len(plan.results)]))]
-    return native.differentiate(
-        [*results, *map(rows.unsort, found[len(plan.results) :])], given, grads
-    )
+    many, last = len(call.inputs), len(call.inputs) + len(call.states)
+
+    def compute(apart: Sequence[Any]) -> list[Tensor]:
+        again = call._replace(
+            inputs=[*apart[:many]], states=[*apart[many:last]], constants=[*apart[last:]]
+        )
+        found = unroll(plan.compiled, rows.packing, rows.given(again))
+        results = map(rows.leave, _without_repeats(plan, found[: len(plan.results)]))
+        return [*results, *map(rows.unsort, found[len(plan.results) :])]
+
+    return native.differentiate(compute, given, grads)
 
 
 def _with_autograd(*arguments: Any) -> list[Tensor]:  # noqa: ANN401

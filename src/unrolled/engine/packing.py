@@ -35,8 +35,9 @@ class Packing:
 @lru_cache(maxsize=64)
 def alike(steps: int, batch: int) -> Packing:
     """All rows have all steps."""
-    offsets = torch.arange(steps + 1) * batch
-    return Packing(steps, batch, offsets, torch.full((steps,), batch), (steps, batch))
+    offsets = torch.arange(steps + 1, device="cpu") * batch
+    running = torch.full((steps,), batch, device="cpu")
+    return Packing(steps, batch, offsets, running, (steps, batch))
 
 
 def pack(
@@ -47,9 +48,9 @@ def pack(
     Returns:
         The packing; for each packed row its place among (T * B); the order of the rows.
     """
-    given = torch.full((batch,), steps) if lengths is None else lengths
+    given = torch.full((batch,), steps, device="cpu") if lengths is None else lengths
     longest_first, order = given.sort(descending=True, stable=True)
-    t = torch.arange(int(longest_first[0]))[:, None]
+    t = torch.arange(int(longest_first[0]), device="cpu")[:, None]
     running_rows = t < longest_first
     running = running_rows.sum(1)
     offsets = torch.cat([running.new_zeros(1), running.cumsum(0)])

@@ -25,14 +25,16 @@ class Unpacked:
 
     def pack(self, y: Tensor) -> PackedSequence:
         """Pack (T, B, n) as the input was."""
-        return self.packed._replace(data=y.flatten(0, 1).index_select(0, self.places))
+        # torch.compile does not follow ``_replace``.
+        data = y.flatten(0, 1).index_select(0, self.places)
+        return PackedSequence(data, *self.packed[1:])
 
 
 def unpack(packed: PackedSequence) -> Unpacked:
     """Lay a packed sequence out by step and row."""
     data, sizes, order, _ = packed
     steps, batch = len(sizes), int(sizes[0])
-    running = torch.arange(batch) < sizes[:, None]
+    running = torch.arange(batch, device=sizes.device) < sizes[:, None]
     lengths = running.sum(0)
     time, row = (place.to(data.device) for place in running.nonzero(as_tuple=True))
     if order is not None:

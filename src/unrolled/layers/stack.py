@@ -107,7 +107,8 @@ def run_stack(
         )
         if direction == directions - 1:
             x = join(layer, x, _joined(outputs[-directions:]))
-    last = {name: _stacked([o.states[name] for o in outputs]) for name in outputs[0].states}
+    # A copy even of one: who has a last state may detach it in place.
+    last = {name: torch.stack([o.states[name] for o in outputs]) for name in outputs[0].states}
     history = {name: _stacked([o.history[name] for o in outputs]) for name in outputs[0].history}
     return x, last, history
 
