@@ -293,3 +293,8 @@ def test_bad_arguments(what, arguments, sentence):
 def test_a_module_without_anything_to_differentiate():
     with pytest.raises(InputError, match="gives no tensor of floating point"):
         ur.check_gradients(nn.Flatten(), lambda: torch.ones(2, 3, dtype=torch.int64))
+
+
+def test_where_gradients_are_off():
+    with torch.inference_mode():
+        assert ur.check_gradients(ur.GRU(2, 3)).ok

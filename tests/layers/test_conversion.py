@@ -120,3 +120,11 @@ def test_subclasses_are_left_alone():
     model = nn.Sequential(Mine(2, 4), nn.LSTM(4, 4))
     ur.convert(model)
     assert [type(m) for m in model] == [Mine, ur.LSTM]
+
+
+@pytest.mark.parametrize("what", [None, 5, "lstm"])
+def test_what_is_no_module(what):
+    with pytest.raises(TypeError, match=f"not {type(what).__name__}"):
+        ur.convert(what)
+    with pytest.raises(TypeError, match=f"not {type(what).__name__}"), ur.frozen(what):
+        pass

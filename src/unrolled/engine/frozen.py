@@ -107,10 +107,13 @@ def frozen(module: nn.Module) -> Iterator[None]:
         module: Whose weights stay as they are: a layer, or a model that has some.
 
     Raises:
+        TypeError: If it is no module.
         RuntimeError: At the next call after a weight was changed in place. A change through
             ``.data`` cannot be seen, and until the block is left results may be those of the old
             weights. A weight that is replaced by another is packed at each call, as outside.
     """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"frozen takes a torch.nn.Module, not {type(module).__name__}")
     mine = Frozen(module)
     with _lock:
         held.append(mine)

@@ -162,14 +162,16 @@ class Rows:
     def __init__(self, lengths: Tensor | None, steps: int, batch: int) -> None:
         self.steps, self.batch = steps, batch
         self.order: Tensor | None = None
-        self.lengths = torch.full((batch,), steps)
+        self.lengths = torch.full((batch,), steps, device="cpu")
         self.running = [batch] * steps
         self.longest = steps
         if lengths is not None:
             self.lengths, self.order = check_lengths(lengths, steps, batch).sort(
                 descending=True, stable=True
             )
-            self.running = (self.lengths[:, None] > torch.arange(steps)).sum(0).tolist()
+            self.running = (
+                (self.lengths[:, None] > torch.arange(steps, device="cpu")).sum(0).tolist()
+            )
             # At least one step, if of no rows, so that all results hang on the parameters.
             self.longest = int(self.lengths[0].clamp(min=1)) if batch else 1
 
@@ -191,7 +193,7 @@ class Rows:
         """Set to zero what lies past the ends of sorted rows (T, B, ...)."""
         if self.order is None:
             return x
-        past = torch.arange(self.steps)[:, None] >= self.lengths
+        past = torch.arange(self.steps, device="cpu")[:, None] >= self.lengths
         return x.masked_fill(past.view(*past.shape, *[1] * (x.dim() - 2)).to(x.device), 0)
 
     def leave(self, values: list[Tensor], reverse: bool) -> Tensor:
@@ -209,6 +211,6 @@ class Rows:
     def _flip(self, x: Tensor) -> Tensor:
         if self.order is None:
             return x.flip(0)
-        t = torch.arange(self.steps)[:, None]
+        t = torch.arange(self.steps, device="cpu")[:, None]
         back = torch.where(t < self.lengths, self.lengths - 1 - t, t).to(x.device)
         return x[back, torch.arange(self.batch, device=x.device)]

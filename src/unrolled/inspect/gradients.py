@@ -95,7 +95,7 @@ def check_subject(
 ) -> GradientReport:
     """Check what is called in some way, and write it into a report; see :func:`check_gradients`."""
     engine = report.engine
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(seed)
         check = _Check(make(), report, eps, entries, seed)
         with choose.engine(engine) if engine else nullcontext():

@@ -18,15 +18,21 @@ def convert(model: ModuleT) -> ModuleT:
     """Replace every RNN, LSTM, GRU and cell of torch.nn inside a model by ours, in place.
 
     The modules stay the same objects, with their weights, hooks, parametrisations and names; only
-    their class changes. Subclasses of torch.nn's classes are left alone, as they may compute
-    something else.
+    their class changes. They are then instances of :class:`torch.nn.RNNBase` and of ours, and no
+    longer of :class:`torch.nn.LSTM` and the like, which torch.compile would not follow. Subclasses of
+    torch.nn's classes are left alone, as they may compute something else.
 
     Args:
         model: Any module; a recurrent module itself is converted too.
 
     Returns:
         The model.
+
+    Raises:
+        TypeError: If it is no module.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"convert takes a torch.nn.Module, not {type(model).__name__}")
     for module in model.modules():
         ours = OURS.get(type_before_parametrizations(module))
         if ours is None:
