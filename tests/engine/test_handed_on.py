@@ -56,6 +56,11 @@ CELLS = {
     ),
     "a vector": cell(lambda s, x, h: (x + h, s.b.expand_as(h)), ("h",), ("y",)),
     "of a vector": cell(lambda s, x, h: (x + h, s.b.expand_as(h).tanh()), ("h",), ("y",)),
+    "a product of a constant": cell(
+        lambda s, x, h: (s.u(torch.full_like(h, 0.3)) + h * x, torch.full_like(h, 0.3)),
+        ("h",),
+        ("y",),
+    ),
     "a constant": cell(lambda s, x, h: (x * s.b + h, torch.ones_like(h)), ("h",), ("y",)),
 }
 

@@ -89,7 +89,7 @@ def run(
     elif engine_asked() == "native":
         check_input(cell, x)
         try:
-            return _native(cell, x, states, lengths, extras, reverse, keep, parameters)
+            return _native(cell, x, states, lengths, extras, reverse, keep, parameters)  # pyright: ignore
         except Declined as reason:
             if os.environ.get("UNROLLED_STRICT") == "1" and str(reason) != NOTHING:
                 name = type(cell).__name__
@@ -113,6 +113,8 @@ def _scans(cell: Cell) -> TypeGuard[LinearCell]:
     return not torch.compiler.is_compiling() and not _transformed()
 
 
+# Where torch.compile has given up on a frame it would go on with those that the frame calls.
+@torch.compiler.disable
 def _native(
     cell: Cell,
     x: Tensor,

@@ -121,25 +121,40 @@ def _mul(graph: Graph, node: Node, g: Node) -> tuple[Node | None, ...]:
 
 
 def _div(graph: Graph, node: Node, g: Node) -> tuple[Node | None, ...]:
-    share = graph.apply("div", g, node.inputs[1])
+    divisor = node.inputs[1]
+    if divisor.op == "const" and divisor.attrs[0] and math.isfinite(1 / divisor.attrs[0]):
+        return graph.apply("mul", g, graph.const(1 / divisor.attrs[0])), None
+    share = graph.apply("div", g, divisor)
     return share, graph.apply("neg", graph.apply("mul", share, node))
 
 
 def _extreme(graph: Graph, node: Node, g: Node) -> tuple[Node | None, ...]:
-    """The larger (or smaller) receives all; where both are alike, each a half, as torch has it."""
+    """The larger (or smaller) receives all; where both are alike, each a half; where one is NaN, both all."""
     a, b = node.inputs
-    wins = "gt" if node.op == "max" else "lt"
-    half = graph.apply("mul", graph.apply("eq", a, b), graph.const(0.5))
-    return (
-        graph.apply("mul", g, graph.apply("add", graph.apply(wins, a, b), half)),
-        graph.apply("mul", g, graph.apply("add", graph.apply(wins, b, a), half)),
-    )
+    half = graph.apply("mul", g, graph.const(0.5))
+    share = graph.apply("where", graph.apply("eq", a, b), half, g)
+
+    def unless(loses: Node) -> Node:
+        return graph.apply("where", loses, graph.const(0), share)
+
+    below, above = graph.apply("lt", a, b), graph.apply("gt", a, b)
+    return (unless(below), unless(above)) if node.op == "max" else (unless(above), unless(below))
+
+
+def _fmod(graph: Graph, node: Node, g: Node) -> tuple[Node | None, ...]:
+    a, b = node.inputs
+    times = graph.apply("trunc", graph.apply("div", a, b))
+    return g, graph.apply("neg", graph.apply("mul", g, times))
 
 
 def _pow(graph: Graph, node: Node, g: Node) -> tuple[Node | None, ...]:
     a, b = node.inputs
     one, zero = graph.const(1), graph.const(0)
-    slope = graph.apply("mul", b, graph.apply("pow", a, graph.apply("sub", b, one)))
+    lower = graph.apply("sub", b, one)
+    # The root, which is NaN below zero, at minus infinity, too.
+    root = lower.op == "const" and lower.attrs[0] == 0.5
+    power = graph.apply("sqrt", a) if root else graph.apply("pow", a, lower)
+    slope = graph.apply("mul", b, power)
     base = graph.apply("mul", g, graph.apply("where", graph.apply("eq", b, zero), zero, slope))
     if b.op == "const":
         return base, None
@@ -185,7 +200,7 @@ RULES: dict[str, Rule] = {
     "reciprocal": _simple(lambda ap, g, a, y: ap("neg", ap("mul", g, ap("mul", y, y)))),
     "sigmoid": _simple(lambda ap, g, a, y: ap("sigmoid_grad", g, y)),
     "tanh": _simple(lambda ap, g, a, y: ap("tanh_grad", g, y)),
-    "relu": _simple(lambda ap, g, a, y: ap("mul", g, ap("gt", y, 0))),
+    "relu": _simple(lambda ap, g, a, y: ap("where", ap("le", y, 0), 0, g)),
     "erf": _simple(
         lambda ap, g, a, y: ap(
             "mul", g, ap("mul", ap("exp", ap("neg", ap("mul", a, a))), 2 / math.sqrt(math.pi))
@@ -198,6 +213,7 @@ RULES: dict[str, Rule] = {
     "sub": _sub,
     "mul": _mul,
     "div": _div,
+    "fmod": _fmod,
     "min": _extreme,
     "max": _extreme,
     "pow": _pow,

@@ -5,6 +5,7 @@ parameters alone: a vector (width,) or a matrix. Nodes are shared: building the 
 the same inputs twice gives the same node, so common subexpressions never exist.
 """
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ LEAVES = {"x", "state", "extra", "once", "const", "before", "grad", "saved"}
 
 COSTLY = {
     *("exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "sigmoid", "tanh", "erf"),
-    *("softplus", "sin", "cos", "div", "pow"),
+    *("softplus", "sin", "cos", "div", "pow", "fmod"),
 }
 """Element-wise operations that take longer than reading their result from memory."""
 CHEAP = {
@@ -153,6 +154,9 @@ class Graph:
         """Reduce the features of rows to one."""
         if op == "sum" and a.op == "neg":
             return self.apply("neg", self.reduce(op, a.inputs[0]))
+        if a.op == "expand":
+            one = a.inputs[0]
+            return one if op == "amax" else self.apply("mul", one, self.const(a.width))
         return a if a.width == 1 else self._node(op, (a,), 1, (), a.rows)
 
     def outer(self, a: Node, b: Node) -> Node:
@@ -224,10 +228,15 @@ def _simplify(graph: Graph, op: str, inputs: tuple[Node, ...]) -> Node | None:
             return b
         if op == "pow" and is_number(b, 2):
             return graph.apply("mul", a, a)
-        if op == "div" and b.op == "const":
-            return graph.apply("mul", a, graph.const(1 / b.attrs[0])) if b.attrs[0] else None
+        if op == "div" and b.op == "const" and _halves(b.attrs[0]):
+            return graph.apply("mul", a, graph.const(1 / b.attrs[0]))
     if op == "neg" and a.op == "neg":
         return a.inputs[0]
     if op == "detach" and a.op in ("detach", "const"):
         return a
     return None
+
+
+def _halves(value: float) -> bool:
+    """Whether dividing by a number is exactly multiplying by its reciprocal: a power of two."""
+    return abs(math.frexp(value)[0]) == 0.5 and 2.0**-100 < abs(value) < 2.0**100

@@ -59,6 +59,8 @@ def compute(node: Node, a: Sequence[Tensor], like: Tensor) -> Tensor:
         return getattr(torch, node.op)(a[0], -1, keepdim=True)
     if node.op in COMPARISONS:
         return COMPARISONS[node.op](*a).to(like.dtype)
+    if node.op == "pow" and node.inputs[1].op == "const":
+        return a[0] ** node.inputs[1].attrs[0]  # whose derivative takes the root of minus infinity
     return ATEN[node.op](*a)
 
 
@@ -119,3 +121,35 @@ def unroll(
     wanted = (torch.cat(results[name]) for name in compiled.wanted)
     last = (torch.cat(trail) for trail in trails.values())
     return (*(w.view(*packing.shape, w.shape[1]) for w in wanted), *last)
+
+
+def differentiate(
+    compute: Callable[[Sequence[Tensor | None]], Sequence[Tensor]],
+    given: Sequence[Tensor | None],
+    grads: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """Give the gradients of `given`, with gradients of their own if grad mode is on; ``None`` for none.
+
+    Args:
+        compute: The results from what is given.
+        given: What they are computed from; one may be computed from another, or stand twice.
+        grads: Of each result.
+    """
+    wanted = [k for k, tensor in enumerate(given) if tensor is not None and tensor.requires_grad]
+    further = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Through others of them no gradient goes back: that is for who called.
+        apart = [None if t is None else t.view_as(t) for t in given]
+        both = zip(compute(apart), grads, strict=True)
+        pairs = [(r, g) for r, g in both if g is not None and r.requires_grad]
+        found = torch.autograd.grad(  # pyright: ignore
+            [r for r, _ in pairs],
+            [apart[k] for k in wanted],
+            [g for _, g in pairs],
+            create_graph=further,
+            allow_unused=True,
+        )
+    gradients: list[Tensor | None] = [None] * len(given)
+    for k, gradient in zip(wanted, found, strict=True):
+        gradients[k] = gradient
+    return gradients

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
 
 from unrolled.engine.graph import Graph, Node
 from unrolled.errors import UnrolledError
@@ -32,6 +33,8 @@ class Lowering:
         self.batch = batch
         self.once = once
         self.known: dict[fx.Node, Any] = {}
+        self.brought: set[torch.dtype] = set()
+        """What parameters are: where it is not what rows are, the call is declined for that."""
 
     def lower(self, node: fx.Node) -> None:
         """Lower one operation that depends on rows.
@@ -50,11 +53,47 @@ class Lowering:
         if known is None:
             raise Declined(REASONS.get(name, f"it uses {name}, which the compiler does not know"))
         for value in _tensors(node.meta["val"]):
-            if not value.dim() or value.shape[0] != self.batch:
-                raise Declined(f"{name} goes across the rows of the batch")
-            if value.dim() > 2:
-                raise Declined(f"{name} gives rows of {value.dim() - 1} dimensions")
+            self._check_shape(node, name, value)
+            self._check_kind(node, name, value.dtype)
         self.known[node] = known(self, node)
+
+    def _check_shape(self, node: fx.Node, name: str, value: Tensor) -> None:
+        """Make sure that each row of a result is made of the same row of what it is computed from."""
+        across = f"{name} goes across the rows of the batch"
+        if not value.dim() or value.shape[0] != self.batch:
+            raise Declined(across)
+        if value.dim() > 2:
+            raise Declined(f"{name} gives rows of {value.dim() - 1} dimensions")
+        if any(not isinstance(size, int) for size in value.shape[1:]):
+            raise Declined(across)
+        if name in RESHAPING:
+            return
+        for source in node.all_input_nodes:
+            given = source.meta["val"]
+            # Numbers one a row, (B,), meet the columns of (B, n), not its rows.
+            if source in self.known and isinstance(given, Tensor) and given.dim() != value.dim():
+                raise Declined(across)
+
+    def _check_kind(self, node: fx.Node, name: str, kind: torch.dtype) -> None:
+        """Make sure that a result is the same in the step's floating point as in its own kind."""
+        others = (n.meta["val"] for n in node.all_input_nodes if n not in self.known)
+        given = [value.dtype for value in others if isinstance(value, Tensor)]
+        self.brought |= {kind for kind in given if kind.is_floating_point}
+        if kind in (self.dtype, torch.bool, *self.brought) or name in MOVING:
+            return
+        exact = name in WHOLE and kind in (torch.int32, torch.int64, torch.float32, torch.float64)
+        if not exact or not all(map(_is_short, tree_leaves((node.args, node.kwargs)))):
+            kind_name = str(kind).removeprefix("torch.")
+            raise Declined(f"it computes {name} in {kind_name}, and its rows are {self._told}")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the input, and so of all rows."""
+        return next(iter(self.known)).meta["val"].dtype
+
+    @property
+    def _told(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
 
     def row(self, argument: Any) -> Node:  # noqa: ANN401
         """Give the node of an argument: a row, a vector, or a number."""
@@ -70,16 +109,9 @@ class Lowering:
             return self.graph.const(float(argument))
         raise Declined(f"it computes with {argument!r}")
 
-    def pointwise(self, node: fx.Node, op: str, *arguments: Any) -> Node:  # noqa: ANN401
-        """Apply an element-wise operation, checking that rows meet rows of the same rank."""
-        result = node.meta["val"]
-        for argument in arguments:
-            if isinstance(argument, fx.Node) and argument in self.known:
-                rank = argument.meta["val"].dim()
-                if rank != result.dim() and rank != 0:
-                    raise Declined(f"{op} goes across the rows of the batch")
-        inputs = [self.row(argument) for argument in arguments]
-        return self.graph.apply(op, *inputs)
+    def pointwise(self, op: str, *arguments: Any) -> Node:  # noqa: ANN401
+        """Apply an element-wise operation to arguments."""
+        return self.graph.apply(op, *map(self.row, arguments))
 
     def features(self, node: fx.Node, dims: Any) -> None:  # noqa: ANN401
         """Make sure that an operation along `dims` stays within rows."""
@@ -100,6 +132,28 @@ class Lowering:
         """Apply an element-wise operation to nodes and numbers."""
         nodes = [self.graph.const(i) if isinstance(i, int | float) else i for i in inputs]
         return self.graph.apply(op, *nodes)
+
+
+RESHAPING = {
+    *("select", "squeeze", "unsqueeze", "view", "_unsafe_view", "reshape", "expand", "repeat"),
+    *("sum", "mean", "amax", "amin", "logsumexp", "var", "var_mean", "linalg_vector_norm", "mv"),
+    *("new_zeros", "new_ones"),
+}
+"""Operations that give rows of another rank than they take, and see to it that rows stay rows."""
+MOVING = {
+    *("select", "squeeze", "unsqueeze", "view", "_unsafe_view", "reshape", "expand", "repeat"),
+    *("split", "split_with_sizes", "slice", "cat", "flip"),
+    *("clone", "alias", "contiguous", "lift_fresh_copy", "detach", "_to_copy"),
+}
+"""Operations that compute nothing."""
+WHOLE = {
+    *("full", "zeros", "ones", "empty", "full_like", "empty_like", "zeros_like", "ones_like"),
+    *("new_zeros", "new_ones", "add", "sub", "rsub", "mul", "neg", "abs", "square", "sign", "sgn"),
+    *("minimum", "maximum", "where", "clamp", "clamp_min", "clamp_max", "relu"),
+    *("sum", "amax", "amin"),
+}
+"""Operations that make whole numbers of whole numbers, the same in any kind that holds them. Other
+kinds than the step's begin as truth values, so nothing but small numbers is ever in them."""
 
 
 Rule = Callable[[Lowering, fx.Node], Any]
@@ -137,6 +191,11 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 def _tensors(value: Any) -> list[Tensor]:  # noqa: ANN401
     values = value if isinstance(value, list | tuple) else [value]
     return [v for v in values if isinstance(v, Tensor)]
+
+
+def _is_short(value: object) -> bool:
+    """Whether an argument is no number with so many digits that float32 and float64 tell them apart."""
+    return not isinstance(value, float) or (256 * value).is_integer()
 
 
 def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:  # noqa: ANN401

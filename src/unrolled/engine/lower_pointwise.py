@@ -1,7 +1,9 @@
 """Element-wise ATen operations, in those of the graph."""
 
 import math
+from functools import partial, reduce
 
+import torch
 from torch import fx
 
 from unrolled.engine.graph import Node
@@ -12,20 +14,18 @@ for _name in (
     *("tanh", "relu", "erf", "sin", "cos", "sign", "floor", "ceil", "trunc"),
     *("eq", "ne", "lt", "le", "gt", "ge", "where", "mul"),
 ):
-    RULES[_name] = lambda to, node, op=_name: to.pointwise(node, op, *node.args)
+    RULES[_name] = lambda to, node, op=_name: to.pointwise(op, *node.args)
 for _name, _op in {"minimum": "min", "maximum": "max", "sgn": "sign"}.items():
-    RULES[_name] = lambda to, node, op=_op: to.pointwise(node, op, *node.args)
+    RULES[_name] = lambda to, node, op=_op: to.pointwise(op, *node.args)
 
 
 @rule("add", "sub")
 def _add(to: Lowering, node: fx.Node) -> Node:
     op = node.target.overloadpacket.__name__.strip("_")  # pyright: ignore
-    a, b = node.args
-    alpha = node.kwargs.get("alpha", 1)
-    if alpha == 1:
-        return to.pointwise(node, op, a, b)
-    to.pointwise(node, op, a, b)  # for its checks
-    return to(op, to.row(a), to("mul", to.row(b), float(alpha)))  # pyright: ignore
+    a, b = map(to.row, node.args)
+    if node.meta["val"].dtype == torch.bool:
+        return to("max", a, b)  # the sum of truth values is true where one is
+    return to(op, a, to("mul", b, float(node.kwargs.get("alpha", 1))))  # pyright: ignore
 
 
 @rule("rsub")
@@ -35,12 +35,29 @@ def _rsub(to: Lowering, node: fx.Node) -> Node:
     return to("sub", to.row(b), to("mul", to.row(a), float(alpha)))
 
 
-@rule("div")
+@rule("div", "floor_divide")
 def _div(to: Lowering, node: fx.Node) -> Node:
-    if node.kwargs.get("rounding_mode") is not None:
-        quotient = to.pointwise(node, "div", *node.args)
-        return to(str(node.kwargs["rounding_mode"]), quotient)
-    return to.pointwise(node, "div", *node.args)
+    a, b = map(to.row, node.args)
+    floor = node.target.overloadpacket.__name__ == "floor_divide"  # pyright: ignore
+    rounding = "floor" if floor else node.kwargs.get("rounding_mode")
+    if rounding is None:
+        return to("div", a, b)
+    a, b = (
+        to("detach", a),
+        to("detach", b),
+    )  # a step has no slope, infinite though its inside's may be
+    quotient = to("div", a, b)
+    return _floor_of_quotient(to, a, b, quotient) if rounding == "floor" else to("trunc", quotient)
+
+
+def _floor_of_quotient(to: Lowering, a: Node, b: Node, quotient: Node) -> Node:
+    """The floor of the true quotient, which the nearest number to it may lie above: 1 // 0.1 is 9."""
+    rest = to("fmod", a, b)
+    beyond = to("mul", to("ne", rest, 0.0), to("ne", to("lt", b, 0.0), to("lt", rest, 0.0)))
+    near = to("sub", to("div", to("sub", a, rest), b), beyond)
+    whole = to("floor", near)
+    whole = to("add", whole, to("gt", to("sub", near, whole), 0.5))
+    return to("where", to("eq", b, 0.0), quotient, whole)
 
 
 @rule("pow")
@@ -52,7 +69,7 @@ def _pow(to: Lowering, node: fx.Node) -> Node:
         return to("reciprocal", to.row(a))
     if b == 3:
         return to("mul", to("mul", to.row(a), to.row(a)), to.row(a))
-    return to.pointwise(node, "pow", a, b)
+    return to.pointwise("pow", a, b)
 
 
 @rule("square")
@@ -60,19 +77,44 @@ def _square(to: Lowering, node: fx.Node) -> Node:
     return to("mul", to.row(node.args[0]), to.row(node.args[0]))
 
 
-@rule("clamp", "clamp_min", "clamp_max", "hardtanh")
+@rule("clamp", "clamp_min", "clamp_max")
 def _clamp(to: Lowering, node: fx.Node) -> Node:
-    name = node.target.overloadpacket.__name__  # pyright: ignore
-    default = (-1.0, 1.0) if name == "hardtanh" else (None, None)
-    low = argument(node, 1, "min_val" if name == "hardtanh" else "min", default[0])
-    high = argument(node, 2, "max_val" if name == "hardtanh" else "max", default[1])
-    if name == "clamp_max":
+    low, high = argument(node, 1, "min"), argument(node, 2, "max")
+    if node.target.overloadpacket.__name__ == "clamp_max":  # pyright: ignore
         low, high = None, low if low is not None else high
     a = to.row(node.args[0])
-    # As a choice and not as an extreme: at a bound all of the gradient goes to the input.
-    for op, bound in (("lt", low), ("gt", high)):
-        a = a if bound is None else to("where", to(op, a, to.row(bound)), to.row(bound), a)
-    return a
+    low, high = (None if bound is None else to.row(bound) for bound in (low, high))
+    inside, bounded = [], a
+    for within, extreme, bound in (("ge", "max", low), ("le", "min", high)):
+        if bound is not None:
+            inside.append(to(within, a, bound))
+            bounded = to(extreme, bounded, bound)
+    # As a choice and not as an extreme: at a bound all of the gradient goes to the input, and where
+    # one of them is NaN, none to any.
+    outside = to("detach", bounded)
+    if high is not None and high.op != "const":
+        ahead = to("gt", a, high)
+        if low is not None:  # a number that is neither within the bounds nor below them
+            ahead = to("mul", to("max", ahead, to("lt", high, low)), to("eq", a, a))
+        outside = to("where", ahead, high, outside)
+    if low is not None and low.op != "const":
+        ahead = to("lt", a, low)
+        if high is not None:
+            ahead = to("mul", ahead, to("lt", low, high))
+        outside = to("where", ahead, low, outside)
+    return to("where", reduce(partial(to, "mul"), inside), a, outside)
+
+
+@rule("hardtanh")
+def _hardtanh(to: Lowering, node: fx.Node) -> Node:
+    a = to.row(node.args[0])
+    low, high = (
+        float(argument(node, place, name, default))
+        for place, name, default in ((1, "min_val", -1.0), (2, "max_val", 1.0))
+    )
+    inside = to("mul", to("gt", a, low), to("lt", a, high))
+    # Unlike clamp, at a bound none of the gradient goes to the input.
+    return to("where", inside, a, to("detach", to("min", to("max", a, low), high)))
 
 
 @rule("logical_not", "bitwise_not")
@@ -82,12 +124,27 @@ def _not(to: Lowering, node: fx.Node) -> Node:
 
 @rule("logical_and", "bitwise_and")
 def _and(to: Lowering, node: fx.Node) -> Node:
-    return to.pointwise(node, "mul", *node.args)
+    return to("mul", *_truths(to, node))
 
 
 @rule("logical_or", "bitwise_or")
 def _or(to: Lowering, node: fx.Node) -> Node:
-    return to.pointwise(node, "max", *node.args)
+    return to("max", *_truths(to, node))
+
+
+@rule("logical_xor", "bitwise_xor")
+def _xor(to: Lowering, node: fx.Node) -> Node:
+    return to("ne", *_truths(to, node))
+
+
+def _truths(to: Lowering, node: fx.Node) -> list[Node]:
+    """Of each argument, whether it is true: any number but zero is."""
+    kinds = [a.meta["val"].dtype if isinstance(a, fx.Node) else type(a) for a in node.args]
+    rows = map(to.row, node.args)
+    return [
+        row if kind in (torch.bool, bool) else to("ne", row, 0.0)
+        for row, kind in zip(rows, kinds, strict=True)
+    ]
 
 
 @rule("addcmul")
@@ -116,31 +173,30 @@ def _silu(to: Lowering, node: fx.Node) -> Node:
 
 @rule("leaky_relu")
 def _leaky_relu(to: Lowering, node: fx.Node) -> Node:
-    a = to.row(node.args[0])
-    return to(
-        "where",
-        to("gt", a, 0.0),
-        a,
-        to("mul", a, float(argument(node, 1, "negative_slope", 0.01))),
-    )
+    a, slope = to.row(node.args[0]), float(argument(node, 1, "negative_slope", 0.01))
+    return to("where", to("gt", a, 0.0), a, to("mul", a, slope))
 
 
 @rule("elu")
 def _elu(to: Lowering, node: fx.Node) -> Node:
-    a = to.row(node.args[0])
     alpha, scale, inner = (
         float(argument(node, place, name, 1.0))
         for place, name in ((1, "alpha"), (2, "scale"), (3, "input_scale"))
     )
-    below = to("mul", to("expm1", to("mul", to("min", a, 0.0), inner)), alpha * scale)
-    return to("where", to("gt", a, 0.0), to("mul", a, scale), below)
+    return _exponential_below(to, to.row(node.args[0]), alpha * scale, scale, inner)
 
 
 @rule("celu")
 def _celu(to: Lowering, node: fx.Node) -> Node:
-    a, alpha = to.row(node.args[0]), float(argument(node, 1, "alpha", 1.0))
-    below = to("mul", to("expm1", to("mul", to("min", a, 0.0), 1 / alpha)), alpha)
-    return to("where", to("gt", a, 0.0), a, below)
+    alpha = float(argument(node, 1, "alpha", 1.0))
+    return _exponential_below(to, to.row(node.args[0]), alpha, 1.0, 1 / alpha)
+
+
+def _exponential_below(to: Lowering, a: Node, below: float, above: float, inner: float) -> Node:
+    # No gradient comes back from the side that is not taken, whose slope may be infinite.
+    positive = to("gt", a, 0.0)
+    curve = to("mul", to("expm1", to("mul", to("where", positive, 0.0, a), inner)), below)
+    return to("where", positive, to("mul", a, above), curve)
 
 
 @rule("glu")
@@ -159,7 +215,7 @@ def _softplus(to: Lowering, node: fx.Node) -> Node:
         float(argument(node, 2, "threshold", 20)),
     )
     scaled = to("mul", a, beta)
-    return to("where", to("gt", scaled, threshold), a, to("mul", to("softplus", scaled), 1 / beta))
+    return to("where", to("gt", scaled, threshold), a, to("div", to("softplus", scaled), beta))
 
 
 @rule("log_sigmoid_forward")
@@ -181,12 +237,41 @@ def _gelu(to: Lowering, node: fx.Node) -> Node:
 @rule("hardsigmoid")
 def _hardsigmoid(to: Lowering, node: fx.Node) -> Node:
     a = to.row(node.args[0])
-    return to("min", to("max", to("add", to("mul", a, 1 / 6), 0.5), 0.0), 1.0)
+    line = to("add", to("mul", a, 1 / 6), 0.5)
+    bounded = to("min", to("max", line, 0.0), 1.0)
+    return to("where", to("lt", to("abs", a), 3.0), line, to("detach", bounded))
 
 
 @rule("hardswish")
 def _hardswish(to: Lowering, node: fx.Node) -> Node:
-    return to("mul", to.row(node.args[0]), _hardsigmoid(to, node))
+    a = to.row(node.args[0])
+    beyond = to("ge", to("abs", a), 3.0)
+    middle = to("where", beyond, 0.0, a)
+    curve = to("mul", middle, to("add", to("mul", middle, 1 / 6), 0.5))
+    below = to("mul", to("detach", a), 0.0)  # NaN for minus infinity, as in torch
+    return to("where", beyond, to("where", to("lt", a, 0.0), below, a), curve)
+
+
+@rule("hardshrink", "softshrink")
+def _shrink(to: Lowering, node: fx.Node) -> Node:
+    a, bound = to.row(node.args[0]), float(argument(node, 1, "lambd", 0.5))
+    soft = node.target.overloadpacket.__name__ == "softshrink"  # pyright: ignore
+    beyond = to("sub", a, to("mul", to("sign", a), bound)) if soft else a
+    within = to("mul", to("detach", a), 0.0)  # zero, but for NaN
+    return to("where", to("gt", to("abs", a), bound), beyond, within)
+
+
+@rule("threshold")
+def _threshold(to: Lowering, node: fx.Node) -> Node:
+    a, bound, value = map(to.row, node.args)
+    return to("where", to("le", a, bound), value, a)
+
+
+@rule("_prelu_kernel")
+def _prelu(to: Lowering, node: fx.Node) -> Node:
+    a, slope = map(to.row, node.args)
+    positive = to("gt", a, 0.0)
+    return to("where", positive, a, to("mul", slope, to("where", positive, 0.0, a)))
 
 
 @rule("mish")

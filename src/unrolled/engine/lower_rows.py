@@ -1,5 +1,6 @@
 """ATen operations that make rows of other rows: products, shapes, reductions."""
 
+import math
 from typing import Any
 
 import torch
@@ -23,10 +24,14 @@ def _mm(to: Lowering, node: fx.Node) -> Node:
 @rule("addmm")
 def _addmm(to: Lowering, node: fx.Node) -> Node:
     bias, a, weight = node.args
-    if weight in to.known or a not in to.known or node.kwargs:
+    if weight in to.known or a not in to.known:
         raise Declined("it multiplies rows by rows")
     leaf, transposed = to.once(weight)  # pyright: ignore
-    return to("add", to.graph.matmul(to.row(a), leaf, transposed=transposed), to.row(bias))
+    product = to.graph.matmul(to.row(a), leaf, transposed=transposed)
+    beta, alpha = (float(node.kwargs.get(name, 1)) for name in ("beta", "alpha"))  # pyright: ignore
+    product = to("mul", product, alpha)
+    # Times zero, a bias does not count, whatever it is: NaN, too.
+    return to("add", product, to("mul", to.row(bias), beta)) if beta else product
 
 
 @rule("mv")
@@ -126,9 +131,13 @@ def _detach(to: Lowering, node: fx.Node) -> Node:
 @rule("_to_copy")
 def _convert(to: Lowering, node: fx.Node) -> Node:
     before, after = node.args[0].meta["val"].dtype, node.meta["val"].dtype  # pyright: ignore
-    if before != after and before != torch.bool:
+    a = to.row(node.args[0])
+    if after == torch.bool and before != torch.bool:
+        return to("ne", a, 0.0)
+    wider = not before.is_floating_point and (after.is_floating_point or after == torch.int64)
+    if before not in (after, torch.bool) and not wider:
         raise Declined(f"it converts {before} to {after}")
-    return to.row(node.args[0])
+    return a
 
 
 @rule(
@@ -145,9 +154,11 @@ def _convert(to: Lowering, node: fx.Node) -> Node:
 )
 def _full(to: Lowering, node: fx.Node) -> Node:
     name = node.target.overloadpacket.__name__  # pyright: ignore
-    value = node.args[1] if name.startswith("full") else float("ones" in name)
+    value: Any = node.args[1] if name.startswith("full") else float("ones" in name)
+    kind = node.meta["val"].dtype
+    value = bool(value) if kind == torch.bool else value if kind.is_floating_point else int(value)
     width = node.meta["val"].shape[1] if node.meta["val"].dim() == 2 else 1
-    return to.graph.expand(to.graph.const(float(value)), width)  # pyright: ignore
+    return to.graph.expand(to.graph.const(float(value)), width)
 
 
 # Along the features.
@@ -162,6 +173,8 @@ def _reduce(to: Lowering, node: fx.Node) -> Node:
         return to("neg", to.graph.reduce("amax", to("neg", a)))
     if name == "logsumexp":
         top = to("detach", to.graph.reduce("amax", a))  # any shift gives the same gradient
+        # Infinity less infinity is no number; unshifted, the sum is 0 or infinite, as it must be.
+        top = to("where", to("eq", to("abs", top), math.inf), 0.0, top)
         return to("add", to("log", to.sum(to("exp", to("sub", a, top)))), top)
     return to.mean(a) if name == "mean" else to.graph.reduce(name, a)
 

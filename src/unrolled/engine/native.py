@@ -4,7 +4,7 @@ Rows of the batch stand sorted by length and packed: step t's rows, longest firs
 step t - 1, with no padding between them. N is the number of rows in all steps together.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 from unrolled.engine.cell import Cell
 from unrolled.engine.compile import Program, build
 from unrolled.engine.encode import encode
-from unrolled.engine.interpret import unroll
+from unrolled.engine.interpret import differentiate, unroll
 from unrolled.engine.packing import Packing
 from unrolled.engine.rewrite import rewrite
 from unrolled.engine.trace import trace
@@ -56,7 +56,7 @@ def ordinary(tensor: Tensor | None) -> bool:
     if tensor is None:
         return True
     kind = type(tensor)
-    if kind not in _KINDS and kind.__torch_dispatch__ is not _NO_DISPATCH:
+    if kind not in _KINDS and kind.__torch_dispatch__ is not _NO_DISPATCH:  # pyright: ignore
         return False
     return torch._C._has_storage(tensor) and not tensor._is_zerotensor()
 
@@ -229,7 +229,7 @@ class Plan:
         for index, width in self.results:
             # No result is a view: autograd would not let anyone change it in place.
             if index in made:
-                results.append(x.new_empty(0).set_(made[index]))
+                results.append(x.new_empty(0).set_(made[index]))  # pyright: ignore
                 continue
             # It begins at a cache line, after the initial states.
             first = (batch * self.before[index] + 15) // 16 * 16
@@ -370,35 +370,3 @@ def _twice(
 ) -> list[Tensor | None]:
     """The gradient as torch operations, where its own derivative is wanted."""
     return differentiate(lambda apart: unroll(plan.compiled, packing, apart), given, grads)
-
-
-def differentiate(
-    compute: Callable[[Sequence[Tensor | None]], Sequence[Tensor]],
-    given: Sequence[Tensor | None],
-    grads: Sequence[Tensor | None],
-) -> list[Tensor | None]:
-    """Give the gradients of `given`, themselves differentiable; ``None`` where there is none.
-
-    Args:
-        compute: The results from what is given.
-        given: What they are computed from; one may be computed from another, or stand twice.
-        grads: Of each result.
-    """
-    wanted = [k for k, tensor in enumerate(given) if tensor is not None and tensor.requires_grad]
-    further = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # Through others of them no gradient goes back: that is for who called.
-        apart = [None if t is None else t.view_as(t) for t in given]
-        both = zip(compute(apart), grads, strict=True)
-        pairs = [(r, g) for r, g in both if g is not None and r.requires_grad]
-        found = torch.autograd.grad(
-            [r for r, _ in pairs],
-            [apart[k] for k in wanted],  # pyright: ignore[reportArgumentType]
-            [g for _, g in pairs],
-            create_graph=further,
-            allow_unused=True,
-        )
-    gradients: list[Tensor | None] = [None] * len(given)
-    for k, gradient in zip(wanted, found, strict=True):
-        gradients[k] = gradient
-    return gradients

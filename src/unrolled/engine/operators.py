@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from unrolled.engine import native, past
+from unrolled.engine import past
 from unrolled.engine.cell import Cell
 from unrolled.engine.check import check_lengths
-from unrolled.engine.interpret import unroll
+from unrolled.engine.interpret import differentiate, unroll
 from unrolled.engine.native import Plan
 from unrolled.engine.packing import alike, pack
 from unrolled.engine.programs import named
@@ -268,7 +268,7 @@ def _twice(
         results = map(rows.leave, _without_repeats(plan, found[: len(plan.results)]))
         return [*results, *map(rows.unsort, found[len(plan.results) :])]
 
-    return native.differentiate(compute, given, grads)
+    return differentiate(compute, given, grads)
 
 
 def _with_autograd(*arguments: Any) -> list[Tensor]:  # noqa: ANN401

@@ -43,6 +43,7 @@ class _Planner:
         self.instructions: list[Instruction] = []
         self.copies: list[tuple[Node, Ref]] = []
         self.readers: dict[Node, set[Node]] = {}
+        self.repeated: dict[Node, Ref] = {}
         self.waiting = [n for n in nodes if n.inputs and n.op not in UNSCHEDULED]
         self.biased = self._biased()
         for node in self.waiting:
@@ -267,10 +268,11 @@ class _Planner:
         if isinstance(found, Ref) and (not found.spread or node.width == 1):
             return found
         assert found is not None
-        out = self.memory.new(f"%{node.number}", "scratch", node.width)
-        self.instructions.append(Kernel(node.width, (Op("copy", out, (found,)),)))
-        self.memory.where[node] = out
-        return out
+        if node not in self.repeated:
+            # Of this section alone: later ones find the number itself, and not what this one wrote.
+            out = self.repeated[node] = self.memory.new(f"%{node.number}", "scratch", node.width)
+            self.instructions.append(Kernel(node.width, (Op("copy", out, (found,)),)))
+        return self.repeated[node]
 
     def _copy_ready(self) -> None:
         """Write the parts of concatenations that come from elsewhere."""

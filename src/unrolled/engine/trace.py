@@ -27,6 +27,7 @@ from unrolled.engine.cell import Cell, bind, recording_gates, tensors_of
 from unrolled.engine.check import check_results
 from unrolled.engine.graph import Graph, Node
 from unrolled.engine.lower import Declined, Lowering
+from unrolled.engine.undisturbed import ONCE, undisturbed
 from unrolled.engine.watch import Watch, check_hooks, check_writes
 
 _Leaf = tuple[Any, ...]
@@ -64,7 +65,24 @@ def _lerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     return a + weight * (b - a)
 
 
-PLAINER: dict[Any, Any] = {torch.ops.aten.lerp.Tensor: _lerp}
+def _addcmul(a: Tensor, b: Tensor, c: Tensor, *, value: float = 1) -> Tensor:
+    return a + value * (b * c)
+
+
+def _addcdiv(a: Tensor, b: Tensor, c: Tensor, *, value: float = 1) -> Tensor:
+    return a + value * (b / c)
+
+
+def _trilinear(*arguments: Any) -> Tensor:  # noqa: ANN401
+    raise Declined("it uses _trilinear, which the compiler does not know")
+
+
+PLAINER: dict[Any, Any] = {
+    torch.ops.aten.lerp.Tensor: _lerp,
+    torch.ops.aten.addcmul.default: _addcmul,
+    torch.ops.aten.addcdiv.default: _addcdiv,
+    torch.ops.aten._trilinear.default: _trilinear,
+}
 """Operations that torch cannot broadcast over a symbolic batch, said otherwise."""
 
 
@@ -159,7 +177,12 @@ class _Lifted(nn.Module):
         self.cell = cell
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        return self.cell.step(*args, **kwargs)
+        given = tensors_of(self.cell)
+        results = self.cell.step(*args, **kwargs)
+        for name, tensor in tensors_of(self.cell).items():
+            if tensor is not given.get(name):
+                raise Declined(f"its step changes its attribute {name!r}, {ONCE}")
+        return results
 
 
 class _Name(str):
@@ -236,9 +259,12 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
         found["gates"] = list(gates)
         return [*check_results(cell, results, batch), *gates.values()]  # pyright: ignore
 
-    try:
+    def record() -> fx.GraphModule:
         with fake, torch.inference_mode(False), torch.enable_grad():
-            traced = make_fx(step, decomposition_table=PLAINER)(rows, given)
+            return make_fx(step, decomposition_table=PLAINER)(rows, given)
+
+    try:
+        traced = undisturbed(cell, record)
     except GuardOnDataDependentSymNode:
         raise Declined("it branches on the value of a tensor") from None
     if shapes.guards:
@@ -257,7 +283,7 @@ def _write(
     check_writes(traced.graph)
     graph = Graph()
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
-    kept = _Once(graph, traced, inputs[len(leaves) :])
+    kept = _Once(graph, traced, inputs[len(leaves) :], inputs[0].meta["val"].dtype)
     lowering = Lowering(graph, batch, kept.leaf)
     for leaf, node in zip(leaves, inputs, strict=False):
         lowering.known[node] = graph.leaf(*leaf, width=node.meta["val"].shape[1])
@@ -272,6 +298,10 @@ def _write(
         )
         for node in output.args[0]
     ]
+    for name, node in zip(names[: len(names) - len(gates)], output.args[0], strict=False):
+        value = node.meta["val"]
+        if value.dim() != 2 or not value.is_floating_point():
+            raise Declined(f"{name} is {value.dtype} of {value.dim() - 1} dimensions a row")
     results = dict(zip(names[: len(names) - len(gates)], values, strict=False))
     return Step(
         graph=graph,
@@ -305,11 +335,18 @@ def _turns(node: fx.Node) -> bool:
 class _Once:
     """The torch graph of what depends on parameters alone."""
 
-    def __init__(self, graph: Graph, traced: fx.GraphModule, parameters: list[fx.Node]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        traced: fx.GraphModule,
+        parameters: list[fx.Node],
+        dtype: torch.dtype,
+    ) -> None:
         self.graph = graph
         self.traced = traced
         self.parameters = parameters
         self.kept: dict[fx.Node, Node] = {}
+        self.dtype = dtype
 
     def leaf(self, node: fx.Node) -> tuple[Node, bool]:
         """Give the leaf that stands for a value, and whether it holds it transposed."""
@@ -324,6 +361,13 @@ class _Once:
             )
         return self.kept[node], transposed
 
+    def _alike(self, graph: fx.Graph, node: fx.Node, value: fx.Node) -> fx.Node:
+        """Give a value the kind of the rows, where torch lets the rows decide."""
+        kind, found = self.dtype, node.meta["val"]
+        if found.dtype == kind or (found.is_floating_point() and found.dim()):
+            return value
+        return graph.call_method("to", (value, kind))
+
     def module(self) -> fx.GraphModule:
         """Build the torch graph: parameters -> the kept values."""
         graph = fx.Graph()
@@ -333,6 +377,6 @@ class _Once:
                 n in copied for n in node.all_input_nodes
             ):
                 copied[node] = graph.node_copy(node, copied.__getitem__)
-        graph.output([copied[node] for node in self.kept])
+        graph.output([self._alike(graph, node, copied[node]) for node in self.kept])
         graph.eliminate_dead_code()
         return fx.GraphModule(self.traced, graph)
