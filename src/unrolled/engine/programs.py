@@ -3,18 +3,24 @@
 from collections.abc import Mapping
 from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 from unrolled.engine.cell import Cell
 from unrolled.engine.lower import Declined
 from unrolled.engine.native import Compiled
+from unrolled.engine.signature import signature
 from unrolled.errors import InputError
 
 _tracing = Lock()  # torch traces one thing at a time
 _compiled: dict[Any, "Compiled | Declined"] = {}
+_refused: WeakKeyDictionary[Cell, int] = WeakKeyDictionary()
+"""How often in a row a cell was declined, each time for what it held then."""
 MOST_COMPILED = 256
 """Programs kept; the oldest goes first."""
+MOST_TRIED = 8
+"""A cell declined this often is not traced again: its step may change what tells it apart."""
 _published: dict[str, Compiled] = {}
 
 
@@ -62,14 +68,19 @@ def compiled(
     Raises:
         Declined: If it cannot be compiled; the sentence says why.
     """
-    key = (_signature(cell), tuple(extras.items()), dtype, keep, join)
+    key = (signature(cell), tuple(extras.items()), dtype, keep, join)
     found = _compiled.get(key)
     if found is None:
+        if _refused.get(cell, 0) >= MOST_TRIED:
+            raise Declined(
+                "it was declined each time that it was traced, and changes what it holds"
+            )
         with _tracing, torch.autocast("cpu", enabled=False):
             found = _compiled.get(key) or _compile(cell, extras, dtype, keep, join)
             if len(_compiled) >= MOST_COMPILED:
                 del _compiled[next(iter(_compiled))]
             _compiled[key] = found
+        _refused[cell] = _refused.get(cell, 0) + 1 if isinstance(found, Declined) else 0
     if isinstance(found, Declined):
         raise found
     return found
@@ -91,38 +102,3 @@ def _compile(
         # show whether the code itself is wrong.
         return Declined(f"tracing it failed: {type(error).__name__}: {str(error).splitlines()[0]}")
     return plan
-
-
-def _signature(cell: Cell) -> tuple[Any, ...]:
-    """All that tracing may see of a cell besides the values of its parameters."""
-    return cell.signature or tuple(
-        (
-            type(module),
-            tuple((name, _plain(value)) for name, value in vars(module).items() if name[0] != "_"),
-            tuple(
-                (name, p if p is None else tuple(p.shape)) for name, p in module._parameters.items()
-            ),
-            tuple(
-                (name, b if b is None else tuple(b.shape)) for name, b in module._buffers.items()
-            ),
-            tuple(module._modules),
-            tuple(module._forward_hooks),
-            tuple(module._forward_pre_hooks),
-            tuple(module._backward_hooks),
-            tuple(module._backward_pre_hooks),
-        )
-        for module in cell.modules()
-    )
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Something hashable that differs where the value does."""
-    if isinstance(value, list | tuple):
-        return (type(value), *map(_plain, value))
-    if isinstance(value, dict):
-        return tuple((key, _plain(item)) for key, item in value.items())
-    try:
-        hash(value)
-    except TypeError:
-        return repr(value)
-    return (type(value), value)

@@ -5,16 +5,18 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import Tensor, fx, is_grad_enabled, nn
+from torch import Tag, Tensor, fx, is_grad_enabled, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from unrolled.engine.lower import Declined
 
+RANDOM = "it draws random numbers"
+
 
 class Watch(TorchDispatchMode):
-    """Declines operations that torch would not differentiate as they stand.
+    """Declines operations that draw random numbers, or that torch would not differentiate as they stand.
 
     Gradients are switched on while a step is traced, and nothing asks for one. Where an operation
     finds it otherwise, the step has changed it.
@@ -28,6 +30,9 @@ class Watch(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         """Look at one operation, and let it be."""
+        # Those that do not depend on rows would be drawn once a call.
+        if Tag.nondeterministic_seeded in func.tags:
+            raise Declined(RANDOM)
         result = func(*args, **(kwargs or {}))
         if any(isinstance(value, Tensor) for value in tree_leaves(result)):
             if not is_grad_enabled():
