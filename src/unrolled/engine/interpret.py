@@ -144,7 +144,7 @@ def differentiate(
         pairs = [(r, g) for r, g in both if g is not None and r.requires_grad]
         found = torch.autograd.grad(  # pyright: ignore
             [r for r, _ in pairs],
-            [apart[k] for k in wanted],
+            [apart[k] for k in wanted],  # pyright: ignore
             [g for _, g in pairs],
             create_graph=further,
             allow_unused=True,
