@@ -109,6 +109,18 @@ def test_an_unknown_encoding(cli, place):  # noqa: F811
         ("train generate fox.txt --optimizer adamm", ("--optimizer", "'adam'")),
         ("train generate fox.txt --split 0.9,0.2,0.2", ("split", "sum to 1")),
         ("train generate fox.txt --split most", ("--split", "'most'")),
+        ("train generate fox.txt --split 0.9,0.1", ("--split '0.9,0.1'", "three fractions")),
+        ("train generate fox.txt --split a,b,c", ("--split 'a,b,c'", "three fractions")),
+        ("train generate fox.txt --fold 1", ("--fold 1", "--folds")),
+        ("train generate fox.txt --nonlinearity relu", ("--nonlinearity", "rnn", "lstm")),
+        ("train generate fox.txt --seeds 0,0 --out s", ("--seeds", "0 twice")),
+        ("train generate fox.txt --seeds 0,1 --seed 3 --out s", ("--seeds", "--seed")),
+        ("train generate fox.txt --seeds 0,-1 --out s", ("--seed -1",)),
+        ("train classify c.tsv --class-weights x=-3", ("--class-weights", "x", "above 0", "-3")),
+        ("train classify c.tsv --class-weights x=y", ("--class-weights", "x", "above 0", "y")),
+        ("train classify c.tsv --class-weights some", ("balanced", "spam=3")),
+        ("train several c.tsv --loss-weights foo", ("--loss-weights", "learned", "1,0.5")),
+        ("train several c.tsv --loss-weights 1,-1", ("--loss-weights", "learned", "1,0.5")),
         ("train generate fox.txt --steps 5 --epochs 1", ("--steps or --epochs",)),
         ("train generate fox.txt --batch-size 0", ("--batch-size 0",)),
         ("train generate fox.txt --device tpu", ("--device tpu",)),
@@ -167,6 +179,17 @@ def test_one_sentence(cli, place, arguments, words):  # noqa: F811
         ('task = "generate"\n[model]\nhiden = 3', ("recipe.toml", "model.hiden")),
         ('task = "generate"\n[model]\nhidden = 0', ("recipe.toml", "--hidden 0")),
         ("[model]\nhidden = 3", ("recipe.toml", "task", "missing")),
+        ('task = "generate"\n[model]\nhidden = true', ("--hidden True", "number")),
+        ('task = "generate"\n[model]\nlayers = "2"', ("--layers '2'", "number", "quotes")),
+        ('task = "generate"\n[model]\ndropout = "0.5"', ("--dropout '0.5'", "number")),
+        ('task = "generate"\n[model]\nzoneout = [true]', ("--zoneout", "number")),
+        ('task = "generate"\n[training]\nbatch_size = true', ("--batch-size True", "number")),
+        ('task = "generate"\n[training]\nclip_norm = true', ("--clip-norm True", "number")),
+        ('task = "generate"\n[data]\nsplit = [0.9, 0.1]', ("--split", "three fractions")),
+        ('task = "generate"\n[data]\nsplit = [true, false, false]', ("--split", "number")),
+        ('task = "generate"\n[data]\nsource = "fox.txt"', ("data.source", '["fox.txt"]')),
+        ('task = "generate"\nformat_version = 0', ("format_version", "0")),
+        ('task = "generate"\n[target]\nmetric = "nats"\nvalue = true', ("target", "number")),
     ],
 )
 def test_a_wrong_recipe(cli, place, recipe, words):  # noqa: F811
@@ -239,6 +262,12 @@ def edit(path, **changes):
 def test_a_model_of_a_newer_format(cli, place):  # noqa: F811
     edit(place / "model" / "config.json", format_version=FORMAT_VERSION + 1)
     refused(cli("sample", "model"), "config.json", "newer", "upgrade")
+
+
+@pytest.mark.parametrize("version", [0, -1, True])
+def test_a_model_of_no_format(cli, place, version):  # noqa: F811
+    edit(place / "model/config.json", format_version=version)
+    refused(cli("sample", "model"), "config.json", "format")
 
 
 def test_shapes_that_disagree_with_the_config(cli, place):  # noqa: F811

@@ -252,10 +252,11 @@ def test_predict_json_is_one_object(cli, classifier):  # noqa: F811
 @pytest.mark.parametrize("arguments", [("-",), ("--file", "-"), ("--file", "FILE")])
 def test_predict_reads_lines(cli, classifier, tmp_path, monkeypatch, arguments):  # noqa: F811
     file = tmp_path / "texts.txt"
-    file.write_text("abab\ncdcd\n", "utf-8")
+    file.write_text("abab\ncdcd\n", "utf-8-sig")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(file.read_bytes())))
     arguments = [str(file) if word == "FILE" else word for word in arguments]
-    assert len(cli("predict", classifier, *arguments).out.splitlines()) == 2
+    found = json.loads(cli("predict", classifier, *arguments, "--json").out)["predictions"]
+    assert [each["text"] for each in found] == ["abab", "cdcd"]
 
 
 def test_a_language_model_predicts_what_follows(cli, model):  # noqa: F811

@@ -165,7 +165,7 @@ def _read_inputs(inputs: list[str], file: Path | None) -> Iterator[str]:
 def _lines(file: str) -> list[str]:
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return data.decode("utf-8").splitlines()
+        return data.decode("utf-8-sig").splitlines()
     except OSError as error:
         raise InputError(f"cannot read {file}: {(error.strerror or str(error)).lower()}") from None
     except UnicodeDecodeError as error:

@@ -9,6 +9,7 @@ tells by that step whether the ``.next`` counts.
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from unrolled.checkpoint import files
-from unrolled.errors import InputError
+from unrolled.errors import InputError, RunError
 from unrolled.settings import Settings
 from unrolled.tasks.task import Artefacts
 
@@ -85,18 +86,74 @@ class ModelDirectory:
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file, not a directory")
         self.path = path
+        self._made: list[Path] | None = None
 
     @property
     def holds_run(self) -> bool:
         """Whether a run was begun here."""
         return any((self.path / name).exists() for name in (COMMIT, MODEL, CONFIG))
 
+    def check_free(self, *, resuming: bool) -> None:
+        """Refuse to replace files that no run wrote.
+
+        A run that was killed while it began may have left parts that never change, for it writes those
+        first: to resume is to write them again.
+
+        Raises:
+            InputError: If there are such files.
+        """
+        begun = (VOCABULARY, BASELINE) if resuming else ()
+        names = [name for name in PARTS if name not in begun and (self.path / name).exists()]
+        if names and not self.holds_run:
+            raise InputError(
+                f"{self.path} holds no run but a {names[0]}, which a run would replace; "
+                "give another --out, or add --overwrite"
+            )
+
+    def check_writable(self) -> None:
+        """Find out early whether the directory can be made or written to.
+
+        Raises:
+            RunError: If not.
+        """
+        there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise files.failure(self.path, NotADirectoryError(f"{there} is a file"))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise files.failure(self.path, PermissionError("permission denied"))
+
     def begin(self, settings: Settings, artefacts: Artefacts) -> None:
         """Start a run: remove what an earlier one left, write the parts that never change.
 
         Raises:
-            RunError: If the disk is full or read-only.
+            RunError: If the disk is full or read-only; then nothing is left.
         """
+        above = [self.path, *self.path.absolute().parents]
+        self._made = [path for path in above if not path.exists()]
+        try:
+            self._fill(settings, artefacts)
+        except RunError:
+            self.discard()
+            raise
+
+    def discard(self) -> bool:
+        """Undo :meth:`begin`, where this object did it: remove all parts, and the directories it made.
+
+        Returns:
+            Whether there was something to undo.
+        """
+        if self._made is None:
+            return False
+        with contextlib.suppress(RunError, OSError):
+            for name in PARTS:
+                files.remove(self.path / name)
+            self._tidy()
+            for path in self._made:
+                path.rmdir()
+        self._made = None
+        return True
+
+    def _fill(self, settings: Settings, artefacts: Artefacts) -> None:
         files.folder(self.path)
         for name in PARTS:
             files.remove(self.path / name)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from unrolled.errors import InputError
 from unrolled.settings.data import DataSettings, PictureSettings
@@ -63,7 +63,7 @@ class Target(Group):
 class Settings(Group):
     """All settings of one run. `config.json` is this model written out."""
 
-    format_version: int = FORMAT_VERSION
+    format_version: int = Field(default=FORMAT_VERSION, ge=1, le=FORMAT_VERSION)
     task: str
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
@@ -148,8 +148,10 @@ class Settings(Group):
             version = tables.get("format_version")
         except (ValueError, AttributeError):
             raise InputError(f"{where} is not a JSON object; the file is damaged") from None
-        if not isinstance(version, int):
-            raise InputError(f"{where} has no format_version; it is not a model of unrolled")
+        if type(version) is not int or version < 1:
+            raise InputError(
+                f"{where} has no format_version from 1 on; it is not a model of unrolled"
+            )
         if version > FORMAT_VERSION:
             raise InputError(
                 f"{where} has format {version}, newer than the {FORMAT_VERSION} known here; upgrade unrolled"
@@ -215,5 +217,7 @@ def _sentence(error: ValidationError) -> str:
         return f"setting {'.'.join(names)!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
     if len(names) < 2 or names[0] not in GROUPS:
-        return f"{'.'.join(names)}: {message}" if names else message
-    return f"{flag(names[1])} {first['input']!r}: {message[0].lower()}{message[1:]}"
+        shown = f" {first['input']!r}" if not isinstance(first["input"], dict) else ""
+        return f"{'.'.join(names)}{shown}: {message}" if names else message
+    name = "data.source" if names[1] == "source" else flag(names[1])
+    return f"{name} {first['input']!r}: {message[0].lower()}{message[1:]}"

@@ -4,13 +4,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from unrolled.settings.values import Group, Merged, Names, Split
+from unrolled.settings.values import Group, Merged, Names, Source, Split
 
 
 class DataSettings(Group):
     """Data: what is read and how it becomes symbols."""
 
-    source: tuple[str, ...] = Field(
+    source: Source = Field(
         default=(),
         description="Files, directories, '-' for standard input, or names from `unrolled data list`.",
     )

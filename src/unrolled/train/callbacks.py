@@ -165,6 +165,7 @@ class TensorBoard(Callback):
     """
 
     _writer: "SummaryWriter | None" = None
+    _start: Start | None = None
 
     def __init__(self, directory: Path | None = None) -> None:
         try:
@@ -176,15 +177,16 @@ class TensorBoard(Callback):
         self._open = SummaryWriter
         self._directory = directory
         self._every = 1
+        self._waiting: list[Sample] = []
 
     def on_start(self, event: Start) -> None:
-        """Open the files; what a resumed run repeats replaces what was there."""
-        directory = self._directory or event.directory / "tensorboard"
-        self._writer = self._open(str(directory), purge_step=event.step + 1)
+        """Learn where to write, and when: no file is made before the first step."""
+        self._start = event
         self._every = max(1, (event.settings.training.evaluate_every or 1) // 20)
 
     def on_step(self, event: Step) -> None:
         """Add the training curves, a point every twentieth of the way between evaluations."""
+        self._begin()
         if event.step % self._every == 0:
             self._add(
                 "training", {"loss": event.loss, "smoothed_loss": event.smoothed_loss}, event.step
@@ -200,11 +202,22 @@ class TensorBoard(Callback):
         """Add the sample as text."""
         if self._writer:
             self._writer.add_text("sample", f"```\n{event.text}\n```", event.step)
+        else:
+            self._waiting.append(event)
 
     def close(self) -> None:
         """Flush and close the files."""
         if self._writer:
             self._writer.close()
+
+    def _begin(self) -> None:
+        """Open the files; what a resumed run repeats replaces what was there."""
+        if self._writer or not self._start:
+            return
+        directory = self._directory or self._start.directory / "tensorboard"
+        self._writer = self._open(str(directory), purge_step=self._start.step + 1)
+        for sample in self._waiting:
+            self.on_sample(sample)
 
     def _add(self, group: str, figures: Mapping[str, float], step: int) -> None:
         if self._writer:

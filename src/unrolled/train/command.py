@@ -9,6 +9,7 @@ import typer
 from unrolled import console
 from unrolled.errors import InputError
 from unrolled.options import with_settings_flags
+from unrolled.train.signals import before_the_first_step
 
 if TYPE_CHECKING:
     from unrolled.train.callbacks import Callback
@@ -21,6 +22,13 @@ INSPECTORS: "dict[str, Callable[[bool], Callback]]" = {}
 def register(app: typer.Typer) -> None:
     """Add this room's command."""
     app.command("train")(_train)
+
+
+def _directory(text: str) -> Path:
+    # An empty path would be the directory one stands in.
+    if not str(text):
+        raise typer.BadParameter("it is empty; name a directory, or leave it out")
+    return Path(text)
 
 
 @with_settings_flags
@@ -43,7 +51,9 @@ def _train(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The model directory.", rich_help_panel=RUN),
+        typer.Option(
+            metavar="DIR", help="The model directory.", parser=_directory, rich_help_panel=RUN
+        ),
     ] = None,
     resume: Annotated[
         bool,
@@ -100,10 +110,11 @@ def _train(
 
     A recipe is a TOML file of these same settings; flags override it.
     """
-    if find_lr:
-        _find_rate(what, data or [], out or Path(), json=json, flags=flags)
-        return
-    from unrolled.train.run import train
+    with before_the_first_step():
+        if find_lr:
+            _find_rate(what, data or [], out or Path(), json=json, flags=flags)
+            return
+        from unrolled.train.run import train
 
     def callbacks() -> "list[Callback]":
         asked = (*["doctor"] * doctor, *([watch] if watch and not quiet else []))

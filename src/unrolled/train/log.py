@@ -13,7 +13,7 @@ the clock). The events:
 
 import contextlib
 import os
-from typing import Any
+from typing import Any, BinaryIO
 
 from unrolled.checkpoint import files
 from unrolled.checkpoint.directory import METRICS, ModelDirectory
@@ -25,7 +25,7 @@ TRAIN_LINES = 20
 
 
 class Log(Callback):
-    """Writes `metrics.jsonl` and keeps what it wrote.
+    """Writes `metrics.jsonl` and keeps what it wrote; before :meth:`open` the file is left alone.
 
     Args:
         directory: The model directory.
@@ -37,19 +37,30 @@ class Log(Callback):
 
     def __init__(self, directory: ModelDirectory, lines: int) -> None:
         self.path = directory.path / METRICS
-        self.history: list[dict[str, Any]] = directory.metrics()[:lines]
+        self.history: list[dict[str, Any]] = directory.metrics()[:lines] if lines else []
         if len(self.history) < lines:
             raise InputError(
                 f"{self.path} has {len(self.history)} lines, fewer than the {lines} of the checkpoint; "
                 "the file was changed"
             )
+        self._lines = lines
+        self._file: BinaryIO | None = None
+        self._waiting = b""
+        self._every = 1
+
+    def open(self) -> None:
+        """Cut the file back, and write what was noted so far.
+
+        Raises:
+            RunError: If the disk is full or read-only.
+        """
         try:
             self._file = self.path.open("ab")
-            kept = files.read(self.path).split(b"\n")[:lines]
+            kept = files.read(self.path).split(b"\n")[: self._lines]
             self._file.truncate(sum(len(line) + 1 for line in kept))
+            self._file.write(self._waiting)
         except OSError as error:
             raise files.failure(self.path, error) from None
-        self._every = 1
 
     @property
     def seconds(self) -> float:
@@ -69,8 +80,12 @@ class Log(Callback):
         """
         line = {"event": event, "step": step, **figures, "seconds": round(seconds, 3)}
         self.history.append(line)
+        content = files.to_json(line).encode() + b"\n"
+        if self._file is None:
+            self._waiting += content
+            return
         try:
-            self._file.write(files.to_json(line).encode() + b"\n")
+            self._file.write(content)
         except OSError as error:
             raise files.failure(self.path, error) from None
 
@@ -80,6 +95,9 @@ class Log(Callback):
         Raises:
             RunError: If the disk is full or read-only.
         """
+        if self._file is None:
+            self.open()
+        assert self._file is not None
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -124,5 +142,6 @@ class Log(Callback):
 
     def close(self) -> None:
         """Close the file; lines since the last checkpoint may be lost."""
-        with contextlib.suppress(OSError):
-            self._file.close()
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()

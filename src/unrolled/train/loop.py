@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from unrolled.layers.constrain import max_norm_
 from unrolled.layers.penalties import chosen
 from unrolled.layers.stack import part_streams
 from unrolled.settings import Settings
-from unrolled.tasks.task import Carry, Task
+from unrolled.tasks.task import Carry, Split, Task
 from unrolled.train.average import Average
 from unrolled.train.callbacks import Callback, Checkpoint, Evaluation, Sample, Start, Step
 from unrolled.train.distributed import Group
@@ -56,7 +56,7 @@ class Loop:
     Args:
         settings: Complete: nothing the loop needs is ``None``.
         task: A prepared task.
-        directory: Where checkpoints go; its parts that never change are written.
+        directory: Where checkpoints go.
         group: The processes that train together.
         commit: The checkpoint to go on from.
         about: What to note beside the weights to use.
@@ -124,18 +124,25 @@ class Loop:
             self.parallel = DistributedDataParallel(self.model, find_unused_parameters=partly)
         self.gradients = Gradients(task, self.model, self.training, self.rows, self.parallel)
 
-    def run(self, log: Log | None, callbacks: Sequence[Callback]) -> None:
+    def run(
+        self,
+        log: Log | None,
+        callbacks: Sequence[Callback],
+        begin: Callable[[], None] = lambda: None,
+    ) -> None:
         """Train to the end.
 
         Args:
             log: The run's `metrics.jsonl`; rank 0 has it.
             callbacks: Who else is told of each event, on rank 0.
+            begin: Prepares the directory. It is called after the first update, so that what is found
+                wrong in it leaves no file, and no earlier run is lost for it.
 
         Raises:
             RunError: If the loss stops being a number, or a checkpoint cannot be written.
             Interrupted: If a signal asked to stop; a checkpoint is written.
         """
-        self.log = log
+        self.log, self._begin = log, begin
         self.callbacks = [log, *callbacks] if log else []
         self.began, self.earlier, self.busy = time.perf_counter(), log.seconds if log else 0.0, 0.0
         self.model.train()
@@ -184,8 +191,12 @@ class Loop:
         checkpoint_every = training.checkpoint_every or evaluate_every
         if position.step == 0:
             self._show()
+        begun = False
         while position.step < self.steps and not position.judge.stops(training):
             rate, norm, stopping = self._update(stop)
+            if not begun:
+                self._begin()
+                begun = True
             for callback in self.callbacks:
                 callback.on_step(self._progress(rate, norm, units))
             looks = self._due(evaluate_every)
@@ -196,6 +207,8 @@ class Loop:
                 self._commit(publish=improved or position.judge.best is None)
             if stopping:
                 raise self.interrupted()
+        if not begun:
+            self._begin()
 
     def _due(self, every: int) -> bool:
         return self.position.step % every == 0 or self.position.step == self.steps
@@ -277,14 +290,15 @@ class Loop:
             yield
         self.model.train()
 
-    def _validate(self) -> dict[str, float]:
+    def figures(self, split: Split) -> dict[str, float]:
+        """Judge the model as it is on a split."""
         with self._looking():
-            return self.task.validate(self.model, "validation")
+            return self.task.validate(self.model, split)
 
     def _evaluate(self) -> bool:
         """Judge the weights on the validation split; tell whether they are the best so far."""
         position, criterion = self.position, self.task.criterion
-        metrics = self.group.decide(self._validate)
+        metrics = self.group.decide(lambda: self.figures("validation"))
         improved = position.judge.see(position.step, metrics, criterion, self.training)
         if self.log:
             event = Evaluation(

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from unrolled.cells import Elman, resolve
 from unrolled.checkpoint.load import own_cell
 from unrolled.errors import InputError
 from unrolled.settings import GROUPS, Settings, flag
-from unrolled.settings.belonging import check_choices, check_task
+from unrolled.settings.belonging import check_choices, check_task, of_the_package
 from unrolled.tasks.task import Task, task_class
 from unrolled.train.optimisers import DEFAULT_RATES, check_optimizer
 from unrolled.train.schedules import check_schedule
@@ -74,6 +75,8 @@ def new_run(wanted: Settings) -> Settings:
         InputError: If the settings contradict each other.
     """
     check_task(wanted)
+    _check_folds(wanted)
+    _check_nonlinearity(wanted)
     task = task_class(wanted.task)
     defaults = {group: dict(fields) for group, fields in task.defaults_for(wanted).items()}
     if _length(given_fields(wanted)):
@@ -181,6 +184,24 @@ def check(settings: Settings) -> None:
         raise InputError(f"--device {name}: unrolled is not tested there; use cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no usable GPU here; use cpu")
+
+
+def _check_folds(settings: Settings) -> None:
+    data = settings.data
+    if data.fold and not data.folds:
+        raise InputError(f"--fold {data.fold} is one of --folds: say of how many, as in --folds 10")
+
+
+def _check_nonlinearity(settings: Settings) -> None:
+    model = settings.model
+    if not of_the_package(settings.task) or model.nonlinearity == "tanh":
+        return
+    cells = (model.cell, settings.decoder.decoder_cell or model.cell)
+    if not any(resolve(cell) is Elman for cell in cells):
+        raise InputError(
+            f"--nonlinearity is for the cell rnn, not for {model.cell}; leave it out, or write "
+            f"--cell-options 'nonlinearity=\"{model.nonlinearity}\"' for a cell that has one"
+        )
 
 
 def _check_loss(settings: Settings) -> None:

@@ -2,7 +2,8 @@
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,62 @@ def final_metrics(
     return {**metrics, "seconds": round(seconds, 3)}
 
 
+def check_target(
+    settings: Settings, task: Task, figures: Callable[[Split], Mapping[str, float]]
+) -> None:
+    """Refuse a target that nobody will measure, before anything is trained for it.
+
+    Args:
+        settings: Of the run.
+        task: Prepared.
+        figures: Judges the model as it is on a split; called only if no name tells.
+
+    Raises:
+        InputError: If the target's metric will not be among the figures.
+    """
+    target = settings.target
+    if target is None:
+        return
+    there = {"training": True, "validation": settings.data.validates, "test": settings.data.tests}
+    known: Mapping[str, float] = {}
+    if target.split == "training":
+        known = {"loss": 0.0, "smoothed_loss": 0.0, **task.progress(task.initial_loss)}
+    elif there[target.split]:
+        if target.metric in (task.criterion.metric, task.headline):
+            return
+        known = figures(target.split)
+    _check_known(target, known)
+
+
+def check_record(settings: Settings, recipe: str | Path | None, path: Path) -> None:
+    """Find out before a run whether its result can be recorded.
+
+    Args:
+        settings: As asked for.
+        recipe: The recipe's path, if there is one.
+        path: The list of results.
+
+    Raises:
+        InputError: If there is no recipe or no target, or the list cannot be read or made.
+    """
+    if not recipe:
+        raise InputError("only the result of a recipe (a .toml file) can be recorded")
+    _target(settings, recipe)
+    if not path.parent.is_dir():
+        raise InputError(f"--record {path}: there is no directory {path.parent}; make it first")
+    if path.is_dir():
+        raise InputError(f"--record {path} is a directory; name a file")
+    _entries(path)
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"--record {path} cannot be written; name another file")
+
+
+def _target(settings: Settings, recipe: str | Path) -> Target:
+    if settings.target is None:
+        raise InputError(f"{recipe} has no [target], so there is no result to record")
+    return settings.target
+
+
 def record(
     results: Trained | Sequence[Trained], recipe: str | Path, command: str, path: Path
 ) -> None:
@@ -75,9 +132,7 @@ def record(
         RunError: If the file cannot be written.
     """
     runs = [results] if isinstance(results, Trained) else list(results)
-    target = runs[0].settings.target
-    if target is None:
-        raise InputError(f"{recipe} has no [target], so there is no result to record")
+    target = _target(runs[0].settings, recipe)
     values = [run.metrics["target"]["value"] for run in runs]
     entry = {
         "recipe": Path(recipe).as_posix(),
@@ -108,19 +163,29 @@ def _entries(path: Path) -> list[dict[str, Any]]:
         listed = json.loads(content)
     except ValueError:
         listed = None
-    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
-        raise InputError(f"{path} is not a list of results; the file is damaged")
+    if not isinstance(listed, list) or not all(map(_is_result, listed)):
+        raise InputError(f"{path} is not a list of results; name another file, or mend it")
     return listed
+
+
+def _is_result(entry: object) -> bool:
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(name), str) for name in ("recipe", "metric")
+    )
 
 
 def _compared(target: Target, metrics: Mapping[str, Any]) -> dict[str, Any]:
     figures: Mapping[str, float] = metrics.get(target.split, {})
+    _check_known(target, figures)
+    value = figures[target.metric]
+    reached = value <= target.value if target.better == "lower" else value >= target.value
+    return {**target.model_dump(), "target": target.value, "value": value, "reached": reached}
+
+
+def _check_known(target: Target, figures: Mapping[str, float]) -> None:
     if target.metric not in figures:
         known = ", ".join(figures) or f"nothing, as the {target.split} split is empty"
         raise InputError(
             f"the recipe's target {target.metric!r} is not a figure of the {target.split} split: "
             f"there is {known}"
         )
-    value = figures[target.metric]
-    reached = value <= target.value if target.better == "lower" else value >= target.value
-    return {**target.model_dump(), "target": target.value, "value": value, "reached": reached}

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from unrolled.checkpoint import files
 from unrolled.checkpoint.directory import COMMIT, CONFIG, MODEL, Commit, ModelDirectory
 from unrolled.checkpoint.load import Trained, cell_hash, check_cell
 from unrolled.checkpoint.weights import load_weights
-from unrolled.errors import InputError
+from unrolled.errors import InputError, Interrupted
 from unrolled.settings import Settings, flag
 from unrolled.tasks.task import Task, task_class
 from unrolled.train import plan, results
@@ -24,6 +24,7 @@ from unrolled.train.distributed import Group, processes
 from unrolled.train.log import Log
 from unrolled.train.loop import Loop
 from unrolled.train.picture import Picture
+from unrolled.train.signals import BEFORE, before_the_first_step, terminable
 
 
 def train(
@@ -62,16 +63,16 @@ def train(
         InputError: If a setting, the data or the checkpoint cannot be used.
         RunError: If the loss stops being a number, or the disk is full or read-only; the last
             checkpoint is still there.
-        Interrupted: After Ctrl-C or SIGTERM; a checkpoint is written.
+        Interrupted: After Ctrl-C or SIGTERM; a checkpoint is written, or before the first step nothing.
     """
     wanted = plan.asked(task, source, flags)
     recipe = None if isinstance(task, Settings) or not str(task).endswith(".toml") else task
-    if record and not recipe:
-        raise InputError("only the result of a recipe (a .toml file) can be recorded")
+    if record:
+        results.check_record(wanted, recipe, Path(record))
     if resume and overwrite:
         raise InputError("give --resume or --overwrite, not both")
     try:
-        with processes() as group, _threads(wanted.training.threads):
+        with terminable(), processes() as group, _threads(wanted.training.threads):
             trained = _run(wanted, group, out, resume, overwrite, callbacks)
             if record and recipe and group.leads:
                 command = command_line(str(recipe), source, flags)
@@ -90,7 +91,30 @@ def _run(
     overwrite: bool,
     callbacks: Sequence[Callback],
 ) -> Trained:
-    found = _find(wanted, group, out, resume or group.restarts > 0, overwrite)
+    with before_the_first_step():
+        found = _find(wanted, group, out, resume or group.restarts > 0, overwrite)
+        loop, begin = _build(wanted, group, found)
+    directory, commit = found.directory, found.commit
+    try:
+        metrics = _train(loop, begin, group, commit, callbacks)
+    except KeyboardInterrupt:
+        if loop.committed is not None:
+            raise loop.interrupted() from None
+        kept = "interrupted before the first checkpoint; nothing is kept"
+        raise Interrupted(kept if directory.discard() else BEFORE) from None
+    except InputError:
+        if loop.committed is None:
+            directory.discard()
+        raise
+    return Trained(directory.path, loop.settings, loop.task, loop.model, metrics)
+
+
+def _build(wanted: Settings, group: Group, found: "_Found") -> tuple[Loop, Callable[[], None]]:
+    """Settle the settings, read the data and build what trains; nothing is written.
+
+    Returns:
+        The loop, and what prepares the directory for it.
+    """
     directory, commit = found.directory, found.commit
     if found.stored:
         trained = commit is not None
@@ -105,30 +129,47 @@ def _run(
     if commit:
         _check_goes_on(commit, task, settings, directory)
     artefacts = task.artefacts()
-    group.decide(
-        lambda: (
-            directory.write_settings(settings) if commit else directory.begin(settings, artefacts)
-        )
-    )
     about = {"cell": cell_hash(settings), "baseline": bool(artefacts.baseline)}
     loop = Loop(settings, task, directory, group, commit, about)
-    log = Log(directory, commit.metrics_lines if commit else 0) if group.leads else None
+    group.decide(lambda: results.check_target(settings, task, loop.figures))
+
+    def begin() -> None:
+        if commit:
+            directory.write_settings(settings)
+        else:
+            directory.begin(settings, artefacts)
+
+    return loop, begin
+
+
+def _train(
+    loop: Loop,
+    begin: Callable[[], None],
+    group: Group,
+    commit: Commit | None,
+    callbacks: Sequence[Callback],
+) -> dict[str, Any]:
+    """Make the steps, and judge what came of them."""
+    path = loop.directory.path
+    log = Log(loop.directory, commit.metrics_lines if commit else 0) if group.leads else None
     receivers = [Picture(log), Card(), *callbacks] if log else []
+
+    def open_directory() -> None:
+        begin()
+        if log:
+            log.open()
+
     try:
-        loop.run(log, receivers)
+        loop.run(log, receivers, lambda: group.decide(open_directory))
         metrics = _finish(loop, group)
         if log:
-            end = End(loop.position.step, loop.steps, directory.path, metrics, metrics["seconds"])
+            end = End(loop.position.step, loop.steps, path, metrics, metrics["seconds"])
             for callback in (log, *receivers):
                 callback.on_end(end)
-    except KeyboardInterrupt:
-        if loop.committed is None:
-            raise
-        raise loop.interrupted() from None
     finally:
         if log:
             log.close()
-    return Trained(directory.path, settings, task, loop.model, metrics)
+    return metrics
 
 
 @dataclass(frozen=True)
@@ -151,11 +192,9 @@ def _find(
         nonlocal content
         if resuming and out is None and not group.restarts:
             raise InputError("--resume needs --out: the directory of the run to go on with")
-        path = Path(out) if out else _default_out(wanted.task, group)
-        directory = ModelDirectory(path)
+        directory = find_out(wanted, out, group, resuming=resuming, overwrite=overwrite)
+        path = directory.path
         if not resuming:
-            if directory.holds_run and not overwrite:
-                raise InputError(f"{path} holds a run; add --resume or --overwrite")
             return {"path": str(path)}
         content = directory.recover()
         seen: dict[str, Any] = {"path": str(path)}
@@ -181,6 +220,32 @@ def _find(
             f"{directory.path / CONFIG} was changed since {COMMIT} was written; put it back"
         )
     return _Found(directory, commit, stored, seen["note"])
+
+
+def find_out(
+    wanted: Settings,
+    out: str | Path | None,
+    group: Group,
+    *,
+    resuming: bool,
+    overwrite: bool,
+) -> ModelDirectory:
+    """Give the directory of a run.
+
+    Raises:
+        InputError: If it holds what a run must not replace unasked.
+        RunError: If it cannot be written to.
+    """
+    if out is not None and not str(out):
+        raise InputError("--out is empty; name a directory, or leave it out")
+    path = _default_out(wanted.task, group) if out is None else Path(out)
+    directory = ModelDirectory(path)
+    if directory.holds_run and not (resuming or overwrite):
+        raise InputError(f"{path} holds a run; add --resume or --overwrite")
+    if not overwrite:
+        directory.check_free(resuming=resuming)
+    directory.check_writable()
+    return directory
 
 
 def _default_out(task: str, group: Group) -> Path:

@@ -9,7 +9,8 @@ from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.train import plan, results
 from unrolled.train.callbacks import Callback
-from unrolled.train.run import command_line, train
+from unrolled.train.distributed import Group
+from unrolled.train.run import command_line, find_out, train
 
 
 def train_several(
@@ -51,9 +52,21 @@ def train_several(
     if all_folds and not folds:
         raise InputError("--all-folds takes a number of --folds, as in --folds 10")
     recipe = None if isinstance(task, Settings) or not str(task).endswith(".toml") else str(task)
-    if record and not recipe:
-        raise InputError("only the result of a recipe (a .toml file) can be recorded")
     name, numbers = ("fold", range(folds or 0)) if all_folds else ("seed", seeds)
+    if flags.get(name) is not None:
+        many = "--all-folds" if all_folds else "--seeds"
+        raise InputError(f"give {many} or --{name}, not both")
+    if twice := [str(number) for number in numbers if list(numbers).count(number) > 1]:
+        raise InputError(f"--seeds names {twice[0]} twice; give each seed once")
+    if not str(out):
+        raise InputError("--out is empty; name a directory")
+    # What is wrong with the last run shall not show after the first.
+    for number in numbers:
+        one = plan.asked(task, source, {**flags, name: number})
+        place = Path(out) / f"{name}-{number}"
+        find_out(one, place, Group(), resuming=resume, overwrite=overwrite)
+    if record:
+        results.check_record(plan.asked(task, source, flags), recipe, Path(record))
     trained = [
         train(
             task,

@@ -1,5 +1,9 @@
-"""Ctrl-C and SIGTERM as a wish: the step at hand is finished and a checkpoint written."""
+"""Ctrl-C and SIGTERM as a wish: the step at hand is finished and a checkpoint written.
 
+Before the first step there is nothing to finish: then both act at once.
+"""
+
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -7,7 +11,45 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from unrolled.errors import Interrupted
+
 WISHES = (signal.SIGINT, signal.SIGTERM)
+
+
+BEFORE = "interrupted before the first step; nothing was written"
+
+
+@contextmanager
+def before_the_first_step() -> Iterator[None]:
+    """Say of Ctrl-C and SIGTERM meanwhile that nothing was written.
+
+    Raises:
+        Interrupted: After either.
+    """
+    try:
+        with terminable():
+            yield
+    except KeyboardInterrupt:
+        raise Interrupted(BEFORE) from None
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM act as Ctrl-C does, where nobody has a handler for it.
+
+    Only the main thread can do this. Of many processes each still ends at once: one that waits for
+    another would not come to its handler.
+    """
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    main = threading.current_thread() is threading.main_thread()
+    if not (alone and main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL):
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @dataclass
