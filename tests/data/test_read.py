@@ -186,8 +186,7 @@ def test_bytes_that_are_not_text(tmp_path, monkeypatch, content, encoding, offse
     monkeypatch.setattr(read, "BLOCK", block)
     path = tmp_path / "x.txt"
     path.write_bytes(content)
-    hints = ("--encoding latin-1", "--symbols byte")
-    check_fails([path], path, encoding, offset, *hints, encoding=encoding)
+    check_fails([path], path, encoding, offset, "--encoding latin-1", encoding=encoding)
 
 
 @pytest.mark.parametrize("encoding", ["utf-99", "rot13", "hex"])

@@ -1,11 +1,12 @@
 """The doctor for a model: twelve planted faults are named, and healthy runs are left alone."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from command_line import cli  # noqa: F401
-from planted import clouds
+from planted import Clouds, clouds
 
 import unrolled as ur
 from unrolled.inspect.diagnosis import FINDINGS
@@ -101,3 +102,50 @@ def test_before_a_run(tmp_path, cli):  # noqa: F811
     ran = cli("train", *words, "--sample-length", "0", "--doctor", "--out", tmp_path / "run")
     assert ran.code == 0
     assert "nothing is wrong" in ran.err
+
+
+def told_apart(path, count, share):
+    """Write texts that one word tells apart, of which a share have one label."""
+    lines = ["text\tlabel"]
+    for n in range(count):
+        good = n % 10 < 10 * share
+        lines.append(
+            f"{'nice good fine' if good else 'poor bad dull'} {n}\t{'ham' if good else 'spam'}"
+        )
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(("count", "share"), [(200, 0.9), (60, 0.5), (600, 0.9)])
+def test_a_perfect_model_is_not_blamed_on_its_labels(tmp_path, count, share):
+    source = told_apart(tmp_path / "texts.tsv", count, share)
+    flags = {"source": (str(source),), "hidden": 16, "steps": 60}
+    settings = plan.new_run(Settings.from_flags("classify", flags))
+    found = examine(task_class("classify").prepare(settings), steps=STEPS)
+    assert not {"labels tell nothing", "loss unfit"} & set(found.names), found
+
+
+class Small(Clouds):
+    """A few clouds to be judged on, and a simple model that tells all of them."""
+
+    def rows(self, split):
+        rows = super().rows(split)
+        return (
+            SimpleNamespace(items=rows.items[:6], labels=rows.labels[:6])
+            if split == "validation"
+            else rows
+        )
+
+    def validate(self, model, split):
+        return {"accuracy": 0.667}
+
+    def baselines(self, split):
+        return {"nearest": {"accuracy": 1.0}}
+
+
+def test_a_simple_model_that_does_better_is_not_said_to_do_no_better():
+    settings = Settings.from_flags(
+        "clouds", {"hidden": 32, "batch_size": 32, "lr": 0.01, "steps": 200}
+    )
+    found = examine(Small(settings), steps=STEPS)
+    assert "labels tell nothing" not in found.names, found

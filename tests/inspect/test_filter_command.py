@@ -69,7 +69,7 @@ def test_jpeg(cli):  # noqa: F811
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("none.png", "blur"), "none.png cannot be read"),
+        (("none.png", "blur"), "no file at none.png"),
         (("words.png", "blur"), "is not a picture that can be read"),
         (("in.png", "swirl"), "no kernel 'swirl'"),
         (("in.png", "blur", "--out", "out.docx"), "must end in .png"),

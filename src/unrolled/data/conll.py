@@ -108,6 +108,7 @@ def _universal(
     from conllu.exceptions import ParseException
 
     chosen = [_named(column, names, name) for column in columns]
+    _told_apart(chosen, columns, name)
     for start, block in _blocks(lines):
         where = f"{name}:{start}"
         try:
@@ -171,6 +172,7 @@ def _plain(
         if not width:
             width, first = len(parts), number
             places = _places(columns, names, width, where)
+            _told_apart([place % width for place in places], columns, where)
         if len(parts) != width:
             raise InputError(
                 f"{where} has {_counted(len(parts))}, {row[:40]!r}, but line {first} has {width}; a line "
@@ -182,6 +184,16 @@ def _plain(
         if word != DOCUMENT:
             words.append(word)
             tags.append(tuple(tag.strip() for tag in others))
+
+
+def _told_apart(chosen: Sequence[object], columns: Sequence[str], where: str) -> None:
+    """Refuse the word's own column as a tag's, which would be learned at once and tell nothing."""
+    word, *tags = chosen
+    if columns and word in tags:
+        raise InputError(
+            f"{where}: column {columns[0]} is the word and would be its own tag; name the column of the "
+            "tags with --columns"
+        )
 
 
 def _places(columns: Sequence[str], names: Sequence[str], width: int, where: str) -> list[int]:

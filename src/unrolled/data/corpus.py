@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from unrolled.data.advice import advising
 from unrolled.data.cache import cache_dir, partial_directory, writing_to
-from unrolled.data.read import TextSource, open_text, open_texts
+from unrolled.data.read import NAME_IT, TextSource, open_text, open_texts
 from unrolled.data.splits import Split, shares, sources_of
 from unrolled.data.vocabulary import Vocabulary, fit_vocabulary
 from unrolled.errors import InputError
@@ -74,9 +75,10 @@ def prepare_corpus(
         RunError: If the cache directory cannot be written.
     """
     own = sources_of(data)
-    source, ends = open_texts(
-        [data.source, *own.values()], data.encoding, any_bytes=data.symbols == "byte"
-    )
+    with advising({"encoding": f"{NAME_IT}, or read any bytes with `--symbols byte`"}):
+        source, ends = open_texts(
+            [data.source, *own.values()], data.encoding, any_bytes=data.symbols == "byte"
+        )
     ranges = _ranges(source, ends, data.split, [*own])
     first = ranges["training"][1]
     key = {

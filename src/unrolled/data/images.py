@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from unrolled.data import idx
+from unrolled.data.read import check_name
 from unrolled.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
@@ -179,6 +180,7 @@ def _picture(path: Path, size: int | None, channels: int | None = None) -> np.nd
     """Read a file, upright, as grey or in colour: (C, H, W)."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    check_name(str(path))
     try:
         with Image.open(path) as file:
             if file.mode.startswith(("I", "F")):
@@ -194,6 +196,8 @@ def _picture(path: Path, size: int | None, channels: int | None = None) -> np.nd
         raise InputError(f"no file at {path}") from None
     except UnidentifiedImageError:
         raise InputError(f"{path} is not a picture that can be read") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder; name the pictures inside, as {path}/*.png") from None
     except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a picture: {error}") from None
     if size is not None:

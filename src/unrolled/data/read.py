@@ -23,12 +23,14 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
+from unrolled.data.advice import Advised
 from unrolled.data.builtin import BUILTINS
 from unrolled.data.cache import cache_dir, writing_to
 from unrolled.errors import InputError
 
 BLOCK = 4 << 20  # bytes read at once, and so at most as many characters
 SNIFFED = 8192  # bytes by which a binary file is known
+NAME_IT = "name its encoding, as in `--encoding latin-1`"
 MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"  # the byte order mark
 
 
@@ -37,8 +39,9 @@ def reading(name: str) -> Iterator[None]:
     """Turn what can go wrong with a file into one sentence about it.
 
     Raises:
-        InputError: If the file is missing, unreadable or a damaged ``.gz``.
+        InputError: If the file is missing, unreadable or a damaged ``.gz``, or its name is no text.
     """
+    check_name(name)
     try:
         yield
     except FileNotFoundError:
@@ -47,6 +50,19 @@ def reading(name: str) -> Iterator[None]:
         raise InputError(f"{name} is damaged ({error}); get it or compress it again") from None
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror or error}") from None
+
+
+def check_name(name: str) -> None:
+    """Refuse a file whose name no other file could hold: a model directory names what it learned from.
+
+    Raises:
+        InputError: If the bytes of the name are not UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        raise InputError(f"the name {shown} is not utf-8; rename the file or folder") from None
 
 
 class Place(NamedTuple):
@@ -125,15 +141,15 @@ class Piece:
         except UnicodeDecodeError as error:
             # error.object is the block with what the decoder still held before it.
             offset = end - len(error.object) + error.start
-            raise InputError(
+            raise Advised(
+                "encoding",
                 f"{self.name} is not {self.encoding}: byte 0x{error.object[error.start]:02x} at offset "
-                f"{offset:,}; name its encoding, as in `--encoding latin-1`, or read any bytes with "
-                "`--symbols byte`"
+                f"{offset:,}",
+                NAME_IT,
             ) from None
         except UnicodeError as error:
-            raise InputError(
-                f"{self.name} is not {self.encoding} ({error}); name its encoding, as in "
-                "`--encoding latin-1`, or read any bytes with `--symbols byte`"
+            raise Advised(
+                "encoding", f"{self.name} is not {self.encoding} ({error})", NAME_IT
             ) from None
 
     def is_text(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from unrolled.data.advice import Advised
 from unrolled.data.read import Piece, find_pieces
 from unrolled.data.signals import filled
 from unrolled.data.times import Clock, moment, read_times
@@ -149,9 +150,10 @@ def _filled(
     gone &= ~beyond
     if missing == "error" and gone.any():
         row, column = np.argwhere(gone)[0]
-        raise InputError(
-            f"{cells.where(int(rows[row]))}: the value of {names[column]} is missing; fill it in, or "
-            "say --missing forward, interpolate or drop"
+        raise Advised(
+            "missing",
+            f"{cells.where(int(rows[row]))}: the value of {names[column]} is missing",
+            "fill it in, or say --missing forward, interpolate or drop",
         )
     if missing == "drop":
         kept = np.flatnonzero(~gone.any(1))
@@ -173,12 +175,22 @@ def _read_cells(pieces: Sequence[Piece]) -> _Cells:
     return cells
 
 
+def _once(header: Sequence[str], name: str) -> None:
+    """Refuse a header in which two columns have one name: only one of them would be read."""
+    for column in header:
+        if header.count(column) > 1:
+            raise InputError(
+                f"{name} names the column {column!r} twice; give each a name of its own"
+            )
+
+
 def _csv(piece: Piece) -> _Cells:
     text = piece.text().removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
     reader = csv.reader(StringIO(text, newline=""))
     header = [column.strip() for column in next(reader, [])]
     if not header:
         raise InputError(f"{piece.name} is empty; it needs a header and rows of numbers")
+    _once(header, piece.name)
     rows: list[list[str]] = []
     lines: list[int] = []
     for row in reader:
@@ -206,6 +218,7 @@ def _parquet(piece: Piece) -> _Cells:
             table = parquet.read_table(file)
     except (ArrowException, OSError) as error:
         raise InputError(f"{piece.name} is not a readable Parquet file: {error}") from None
+    _once([*map(str, table.column_names)], piece.name)
     columns = {str(name): table.column(name).to_pylist() for name in table.column_names}
     return _Cells(piece.name, columns, lambda row: f"{piece.name}, row {row + 1}")
 

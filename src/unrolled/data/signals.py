@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from unrolled.data.advice import Advised
 from unrolled.data.audio import log_bands, read_wav
 from unrolled.data.images import SUFFIXES, read_pictures
-from unrolled.data.read import find_pieces
+from unrolled.data.read import check_name, find_pieces
 from unrolled.data.signal_formats import (
     Signal,
     header_of,
@@ -126,9 +127,10 @@ def filled(values: np.ndarray, how: str, where: str) -> np.ndarray:
         return values
     step, channel = np.argwhere(lacking)[0][:2] + 1
     if how == "error":
-        raise InputError(
-            f"{where}: the value of step {step} in channel {channel} is missing; "
-            "--missing forward or interpolate fills it, drop leaves the step out"
+        raise Advised(
+            "missing",
+            f"{where}: the value of step {step} in channel {channel} is missing",
+            "--missing forward or interpolate fills it, drop leaves the step out",
         )
     if how == "drop":
         kept = ~lacking.reshape(len(values), -1).any(1)
@@ -182,6 +184,7 @@ def _read(source: str, data: DataSettings, size: int | None, labelled: bool) -> 
 
 def _one(path: Path, data: DataSettings, size: int | None) -> Signal:
     """Read a file or folder that is one signal."""
+    check_name(str(path))
     kind = _suffix(path.name)
     if path.is_dir():
         frames = _frames(path)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unrolled.data.advice import Advised
 from unrolled.data.audio import HOP, WINDOW, log_bands, read_wav
 from unrolled.data.read import Piece, find_pieces
 from unrolled.data.signal_formats import BESIDES, MISSING
@@ -173,8 +174,10 @@ def _number(row: _Row, place: int, header: Sequence[str], *, empty: bool) -> flo
     if not np.isfinite(value):
         if cell:
             raise InputError(f"{row.where}: {cell[:40]!r} in {header[place]} is not a number")
-        raise InputError(
-            f"{row.where}: the value of {header[place]} is missing; of inputs --missing fills it"
+        raise Advised(
+            "missing",
+            f"{row.where}: the value of {header[place]} is missing",
+            "of inputs --missing fills it",
         )
     return value
 

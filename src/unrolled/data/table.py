@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unrolled.data import labelled, stored
+from unrolled.data.images import SUFFIXES
 from unrolled.data.labelled import COLUMNS, Row
 from unrolled.data.read import Piece, find_pieces
 from unrolled.data.stored import Store, Stored
 from unrolled.errors import InputError
 
 TABLES = (".tsv", ".csv")
+NO_TEXT = (*SUFFIXES, ".npy", ".npz", ".wav")
+"""Files that hold one example without its label."""
 JSON = (".jsonl", ".ndjson", ".json")
 
 
@@ -63,6 +66,7 @@ def read_table(sources: Sequence[str], encoding: str = "utf-8") -> Table:
     if list(sources).count("-") > 1 or not sources:
         find_pieces(sources, encoding)  # which says what is wrong
     for source in sources:
+        _check_kind(Path(source))
         folders = _label_folders(Path(source))
         if folders:
             rows = (row for folder in folders for row in _folder(folder, encoding))
@@ -141,6 +145,24 @@ def _rows(piece: Piece) -> Iterator[Row]:
             return labelled.trees(name, piece.lines())
     tabs = "\t" in head[: head.find("\n") + 1]
     return labelled.delimited(name, piece.lines(""), tabs=tabs)
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse pictures, sounds and arrays that no folder gives a label.
+
+    Raises:
+        InputError: If `path` is such a file, or a folder of nothing else.
+    """
+    if path.is_dir():
+        found = [one for one in path.iterdir() if not one.name.startswith(".")]
+        if not found or not all(one.suffix.lower() in NO_TEXT for one in found):
+            return
+    elif not path.is_file() or path.suffix.lower() not in NO_TEXT:
+        return
+    raise InputError(
+        f"{path} has no labels: pictures, sounds and .npy arrays are read from a folder that holds a folder "
+        "for each label, with its files inside"
+    )
 
 
 def _label_folders(path: Path) -> list[Path]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.random import Generator
 
 from unrolled.data.scaling import divisors
+from unrolled.data.vocabulary import names_of
 from unrolled.errors import InputError
 
 PADDING = -1
@@ -306,7 +307,7 @@ class Labels:
     @classmethod
     def restore(cls, table: Mapping[str, Any]) -> Self:
         """Rebuild what :meth:`to_json` gave."""
-        return cls(table["names"])
+        return cls(names_of(table, "names"))
 
     def to_json(self) -> dict[str, Any]:
         """Give the tags."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from unrolled.data.advice import Advised
 from unrolled.errors import InputError
 
 DAY = 86_400_000
@@ -109,10 +110,22 @@ def read_times(
     wrong = np.flatnonzero(uneven | (gaps_between <= 0))
     if len(wrong):
         row = int(wrong[0]) + 1
-        raise InputError(
+        # Between two rows of one moment nothing is lacking that could be filled.
+        if twice := np.flatnonzero(gaps_between == 0).tolist():
+            row = twice[0] + 1
+            raise InputError(
+                f"{where(row)}: {cells[row]} in {column} comes twice; keep one row of each moment, or "
+                "make a file of each series"
+            )
+        what = (
             f"{where(row)}: {cells[row]} in {column} follows {cells[row - 1]}, but most steps are "
-            f"{_named(step, months=by_month)}; make them even"
-            + ("" if gaps else ", or fill gaps with --missing forward or interpolate")
+            f"{_named(step, months=by_month)}"
+        )
+        # A step back, or a part of a step, is no gap.
+        if gaps or (gaps_between[gaps_between % step != 0].size or (gaps_between < 0).any()):
+            raise InputError(f"{what}; make them even")
+        raise Advised(
+            "missing", what, "make them even, or fill gaps with --missing forward or interpolate"
         )
     return Clock(moments[-1], step, by_month), (count - count[0]) // step
 

@@ -99,6 +99,21 @@ class Vocabulary(ABC):
         return chunks
 
 
+def names_of(table: Mapping[str, Any], key: str) -> list[str]:
+    """Give names, as of labels, that a `vocabulary.json` holds.
+
+    Raises:
+        InputError: If they are no texts.
+        KeyError: If there are none.
+    """
+    names = table[key]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"vocabulary.json is damaged: its {key} are not a list of texts; copy the model again"
+        )
+    return names
+
+
 class TextStream:
     """Decodes ids as they come: text appears as soon as no later id can change it."""
 

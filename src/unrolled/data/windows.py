@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unrolled.data.advice import Advised
 from unrolled.errors import InputError
 
 
@@ -52,9 +53,11 @@ class Windows:
         self.per_epoch = (stretch - 1) // stride
         """Steps until the reading starts again."""
         if stretch <= window:
-            raise InputError(
+            raise Advised(
+                "short",
                 f"the text is too short: it has {len(ids):,} symbols, and {batch_size} rows of a window "
-                f"of {window} need at least {batch_size * (window + 1):,}; lower --batch-size or --window"
+                f"of {window} need at least {batch_size * (window + 1):,}",
+                "lower --batch-size or --window",
             )
         # asarray: slicing a plain view of the map is several times as fast as slicing the map.
         self._rows = np.asarray(ids)[: batch_size * stretch].reshape(batch_size, stretch)

@@ -8,6 +8,7 @@ import numpy as np
 
 from unrolled.checkpoint import files
 from unrolled.checkpoint.load import Trained
+from unrolled.data.images import SUFFIXES
 from unrolled.data.pairs import read_pairs
 from unrolled.data.table import read_lines
 from unrolled.errors import InputError
@@ -62,12 +63,20 @@ def attention(trained: Trained, source: str, count: int = 10) -> list[Looked]:
         found = task.aligned(model, texts[:count])
         return [Looked(*one, alignments([one])) for one in found]
     if isinstance(task, Caption):
-        paths = list_pictures(source)[:count]
+        paths = _pictures_in(source)[:count]
         if not paths:
             raise InputError(f"{source} is neither a picture nor a folder of pictures")
         return [_of_picture(one) for one in task.looks(model, task.named(paths)[0])]
     why = "writes nothing about what it reads; attention is of translate and caption"
     raise lacking(trained, why)
+
+
+def _pictures_in(source: str) -> list[str]:
+    """List the pictures of a folder, at any depth as a captioner reads them, or a picture alone."""
+    if not Path(source).is_dir():
+        return list_pictures(source)
+    every = sorted(Path(source).rglob("*"))
+    return [str(path) for path in every if path.suffix.lower() in SUFFIXES]
 
 
 def _of_picture(one: tuple[np.ndarray, list[str], np.ndarray]) -> Looked:

@@ -7,12 +7,13 @@ import typer
 
 from unrolled import console
 from unrolled.checkpoint.command import OwnCell
+from unrolled.data.advice import advising
 from unrolled.errors import InputError
 from unrolled.inspect.bench import SECONDS, bench
 from unrolled.inspect.doctor import doctor
 from unrolled.inspect.explain_command import explain
 from unrolled.inspect.filter_command import filter_
-from unrolled.inspect.inspect_command import inspect_
+from unrolled.inspect.inspect_command import ADVICE, inspect_
 
 if TYPE_CHECKING:
     from unrolled.inspect.bench.display import Watcher
@@ -68,7 +69,9 @@ def _examine(model: Path, data: str | None, steps: int, cell: str | None, *, jso
             f"give the data that {model} was trained on too: unrolled doctor MODEL DATA"
         )
     trained = load(model, cell)
-    found = examine(with_data(trained, data), trained.model, steps=steps)
+    with advising(ADVICE):
+        task = with_data(trained, data)
+    found = examine(task, trained.model, steps=steps)
     if json:
         console.print_json(found.to_dict())
     else:

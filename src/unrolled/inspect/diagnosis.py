@@ -29,6 +29,7 @@ class Finding:
 
 
 FINDINGS = (
+    "weights are no numbers",
     *("wrong gradient", "rate too high", "rate too low", "loss unfit", "labels tell nothing"),
     *("target leak", "same examples in two parts", "unbalanced labels", "inputs unscaled"),
     *(

@@ -8,6 +8,7 @@ from torch import nn
 from unrolled.inspect import symptoms
 from unrolled.inspect.cells import cells_of, explain
 from unrolled.inspect.diagnosis import Diagnosis, Finding, again
+from unrolled.inspect.model_data import no_numbers
 from unrolled.inspect.speed import about_speed
 from unrolled.inspect.trials import (
     Descent,
@@ -26,6 +27,8 @@ LEARNED, STUCK = 0.1, 0.9
 """Shares of the loss at the start: below the one a thing is learned, above the other it is not."""
 RATES = (1e-6, 10.0, 80)
 """Lowest and highest learning rate tried, and how many."""
+PERFECT = {"bleu": 100.0}
+"""The most that a metric can be, where it is not 1."""
 MANY = 10_000
 """Weights for each training example that are too many."""
 
@@ -95,7 +98,15 @@ class _Examination:
         saturated = max(listener.saturated, default=0.0)
         self.fact("units at start", f"{dead:.0%} dead, {saturated:.0%} of values saturated")
         found.extend(symptoms.about_units(listener, "at the start", task))
-        if model is not None:
+        broken = "" if model is None else no_numbers(model)
+        if broken:
+            self.find(
+                "weights are no numbers",
+                broken,
+                "a run that diverged, or a file that is damaged",
+                again(task, lr=(self.training.lr or 1e-3) / 10),
+            )
+        if model is not None and not broken:
             found.extend(symptoms.about_units(symptoms.units(task, model, batch), "trained", task))
         known = task.initial_loss
         if known > 0 and self.start > 2 * known + 0.1 and not self._found("inputs unscaled"):
@@ -193,26 +204,35 @@ class _Examination:
         if not data.validates or trial.diverged:
             return
         metric, sign = criterion.metric, 1 if criterion.better == "higher" else -1
+        models = {"before": task.build().eval(), "after": trial.model}
+        if no_numbers(trial.model):  # its last step, whose loss nobody saw
+            return
         values = {
-            name: task.validate(model, "validation")[metric]
-            for name, model in (("before", task.build().eval()), ("after", trial.model))
+            name: task.validate(model, "validation")[metric] for name, model in models.items()
         }
         baselines = [
             figures[metric]
             for figures in task.baselines("validation").values()
             if math.isfinite(figures.get(metric, math.nan))
         ]
-        chance = min((sign * value for value in baselines), default=-math.inf)
         best = max((sign * value for value in baselines), default=-math.inf)
         before, after = sign * values["before"], sign * values["after"]
         self.fact(metric, f"{values['before']:.4g} before the trial, {values['after']:.4g} after")
-        margin = 0.05 * max(abs(before), 0.2)
-        if (rows := getattr(task, "rows", None)) and 0 < chance < 1:  # what chance itself may bring
-            margin += 2.5 * math.sqrt(chance * (1 - chance) / len(rows("validation").labels))
-        # An error that falls follows the loss; an accuracy must also beat what is common.
-        floor = max(before, chance) if criterion.better == "higher" else before
-        nowhere = after < floor + margin
-        if not nowhere:
+        share_known, count = _most_common(task)
+        chance = min((sign * value for value in baselines), default=-math.inf)
+        floor, margin = before, 0.05 * max(abs(before), 0.2)
+        if criterion.better == "higher":
+            # Where even the simplest model is good, only the labels tell what chance brings.
+            chance = min(chance, share_known) if count else chance
+            # An error that falls follows the loss; an accuracy must also beat what is common.
+            floor, perfect = max(before, chance), PERFECT.get(metric, 1.0)
+            margin = min(margin, max(0.25 * (perfect - floor), 0.0))
+            if count and 0 < chance < 1:  # what chance itself may bring
+                margin += 2.5 * math.sqrt(chance * (1 - chance) / count)
+            if floor + margin >= perfect:  # a model without a fault could not show it either
+                self.fact("validation", f"{metric} by chance could be as high as a perfect model's")
+                return
+        if after >= floor + margin:
             return
         learns = _ratio(few[min(few)]) < LEARNED
         if criterion.better == "higher" and learns and best < chance + margin:
@@ -240,6 +260,15 @@ class _Examination:
         facts, found = about_speed(self.task, ran and ran.engine, ran and ran.reason)
         self.diagnosis.facts |= facts
         self.diagnosis.findings += found
+
+
+def _most_common(task: Task) -> tuple[float, int]:
+    """Give the share of validation examples with the most common label, and their number; 0 if unknown."""
+    rows, part = getattr(task, "rows", None), getattr(task, "part", None)
+    labels = getattr(rows("validation") if rows else part and part("validation"), "labels", None)
+    if labels is None or not len(labels):
+        return 0.0, 0
+    return float(np.unique(labels, return_counts=True)[1].max() / len(labels)), len(labels)
 
 
 def _ratio(trial: Descent) -> float:

@@ -61,6 +61,10 @@ def _open(path: Path) -> "Image":
     try:
         with Image.open(path) as image:
             image.load()
+    except FileNotFoundError:
+        raise InputError(f"no file at {path}") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder; name one picture") from None
     except UnidentifiedImageError:
         raise InputError(f"{path} is not a picture that can be read") from None
     except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from unrolled.checkpoint.load import Trained
 from unrolled.errors import InputError
 from unrolled.inspect.graph import Graph, graph
-from unrolled.inspect.model_data import with_data
+from unrolled.inspect.model_data import lacking, with_data
 from unrolled.layers import Recurrent
 from unrolled.layers.standard import StandardLayers
 
@@ -53,6 +53,8 @@ def graph_of(trained: Trained, source: str, *, steps: int = STEPS) -> tuple[str,
     if not heard:
         if layers:
             raise InputError(f"{trained.directory} runs its layers in a way that cannot be watched")
+        if not any(w.requires_grad for w in model.parameters()):
+            raise lacking(trained, "has no weights by which its loss has a gradient")
         return "the loss of one row", graph(lambda: task.loss(model, batch, {})[0], module=model)
     net, x = heard[0]
     time = 1 if getattr(net, "batch_first", False) else 0

@@ -7,10 +7,15 @@ import typer
 
 from unrolled import console
 from unrolled.checkpoint.command import Model, OwnCell
+from unrolled.data.advice import UTF8, WHOLE, Topic, advising
 from unrolled.errors import InputError
 
 if TYPE_CHECKING:
     from unrolled.checkpoint.load import Trained
+
+
+ADVICE: dict[Topic, str] = {**UTF8, **WHOLE, "short": "give a longer one, as that of its training"}
+"""What helps where there are no flags of training."""
 
 
 class Told(Protocol):
@@ -73,34 +78,55 @@ def inspect_(
     json: console.Json = False,
 ) -> None:
     """Look inside a trained model, and write one page that needs no other file."""
-    from unrolled.checkpoint.load import load
+    asked = (together, cloze, seed)
+    with advising(ADVICE):
+        _inspect(model, data, what, out, pictures, units, asked, epsilon, cell, report, json=json)
 
+
+def _inspect(
+    model: Path,
+    data: str,
+    what: str,
+    out: Path | None,
+    pictures: int,
+    units: int,
+    asked: tuple[str | None, str | None, int],
+    epsilon: float,
+    cell: str | None,
+    report: Path | None,
+    *,
+    json: bool,
+) -> None:
+    from unrolled.checkpoint.load import load
+    from unrolled.inspect.model_data import refuse_no_numbers
+
+    trained, seed = load(model, cell), asked[-1]
+    refuse_no_numbers(trained)
     if report is not None:
-        _report(load(model, cell), data, report, json=json)
+        _report(trained, data, report, json=json)
         return
     if what == "ngrams":
-        _ngrams(load(model, cell), data, out or model / what, pictures, json=json)
+        _ngrams(trained, data, out or model / what, pictures, json=json)
         return
     if what == "attention":
-        _attention(load(model, cell), data, out or model / what, pictures, json=json)
+        _attention(trained, data, out or model / what, pictures, json=json)
         return
     if what == "graph":
-        _graph(load(model, cell), data, out or model / what, json=json)
+        _graph(trained, data, out or model / what, json=json)
         return
     if what == "check":
-        _check(load(model, cell), data, out or model / what, epsilon, seed, json=json)
+        _check(trained, data, out or model / what, epsilon, seed, json=json)
         return
     if what == "gradients":
-        _gradients(load(model, cell), data, out or model / what, json=json)
+        _gradients(trained, data, out or model / what, json=json)
         return
     if what == "activations":
-        asked = (together, cloze, seed)
-        _activations(load(model, cell), data, out or model / what, *asked, json=json)
+        _activations(trained, data, out or model / what, *asked, json=json)
         return
     from unrolled.inspect.filters import filters
     from unrolled.inspect.picture_net import picture_net
 
-    net, some = picture_net(load(model, cell), data, pictures)
+    net, some = picture_net(trained, data, pictures)
     found = filters(net, some, out or model / what, units=units, seed=seed)
     if json:
         console.print_json(found.to_dict())

@@ -1,5 +1,7 @@
 """A trained model with the data it learned from, read again."""
 
+from torch import nn
+
 from unrolled.checkpoint.load import Trained
 from unrolled.data.builtin import BUILTINS
 from unrolled.errors import InputError
@@ -47,7 +49,9 @@ def lacking(trained: Trained, why: str) -> InputError:
         trained: The model.
         why: What goes on the sentence that its directory begins.
     """
-    has = ["graph"]
+    model, has = trained.model, ["graph"]
+    if not cells_of(model) and not any(w.requires_grad for w in model.parameters()):
+        has = []
     if not trained.task.closed_form:
         has.append("check")
     if cells_of(trained.model):
@@ -56,10 +60,32 @@ def lacking(trained: Trained, why: str) -> InputError:
         has.append("attention")
     if isinstance(trained.model, TextCNN):
         has.append("ngrams")
-    told = ", ".join(has)
-    return InputError(
-        f"{trained.directory} {why}; of this {trained.task.name} model look at {told}"
-    )
+    named = f"this {trained.task.name} model"
+    told = f"of {named} look at {', '.join(has)}"
+    if not has:
+        told = f"{named} is fitted in closed form, so that none of these shows it; use evaluate"
+    return InputError(f"{trained.directory} {why}; {told}")
+
+
+def refuse_no_numbers(trained: Trained) -> None:
+    """Refuse a model whose weights are none, as after a run that diverged: it shows nothing.
+
+    Raises:
+        InputError: If a weight is not finite; the sentence names it.
+    """
+    if found := no_numbers(trained.model):
+        raise InputError(
+            f"{trained.directory}: {found}; the file is damaged or the run diverged, so train again with a "
+            "lower --lr"
+        )
+
+
+def no_numbers(model: nn.Module) -> str:
+    """Say which weight first holds what is no number; nothing if none does."""
+    for name, weight in model.state_dict().items():
+        if weight.is_floating_point() and (count := int((~weight.isfinite()).sum())):
+            return f"{count:,} of the {weight.numel():,} numbers of {name} are nan or infinite"
+    return ""
 
 
 def _symbols(task: Task) -> object:

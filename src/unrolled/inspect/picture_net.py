@@ -38,7 +38,6 @@ def picture_net(trained: Trained, data: str, count: int) -> tuple[nn.Module, Ten
         InputError: If the model looks at no pictures or in no layers, or the data is not such.
     """
     task, model = trained.task, trained.model
-    like = next(model.parameters())
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     if isinstance(task, PictureTask) and isinstance(model, (Autoencoder, CodeClassifier)):
         encoder = model if isinstance(model, Autoencoder) else model.autoencoder
@@ -53,6 +52,7 @@ def picture_net(trained: Trained, data: str, count: int) -> tuple[nn.Module, Ten
             raise lacking(trained, why)
         parts = OrderedDict(standard=Standard(examples.mean, examples.deviation), model=model)
         rows = examples.read([data]).items[:count] / 255
+    like = next(model.parameters())
     return nn.Sequential(parts), torch.from_numpy(rows).to(like.device, like.dtype)
 
 

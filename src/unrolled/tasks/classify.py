@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unrolled.data.advice import UTF8, WHOLE, advising
 from unrolled.data.splits import in_batch
+from unrolled.data.vocabulary import names_of
 from unrolled.errors import InputError
 from unrolled.layers.constrain import max_norm_
 from unrolled.layers.losses import CLASS_LOSSES, Loss, cross_entropy
@@ -165,7 +167,7 @@ class Classify(Task):
         table = artefacts.vocabulary
         made = next((kind for kind in KINDS if kind.key in table), Texts)
         try:
-            labels = table["labels"]
+            labels = names_of(table, "labels")
             kind, baseline = made.restore(settings, len(labels), table, artefacts.baseline)
         except KeyError as error:
             raise InputError(f"vocabulary.json has no {error}; it is of no classifier") from None
@@ -360,7 +362,8 @@ class Classify(Task):
             InputError: If the data is missing or damaged, or has a label the model does not know.
         """
         self.kind.settings = self.settings  # whose encoding the caller may have changed
-        found = self.kind.read(sources)
+        with advising(WHOLE):
+            found = self.kind.read(sources)
         check_labels(found, self.labels)
         number = {label: i for i, label in enumerate(self.labels)}
         truth = np.array([number[label] for label in found.labels])
@@ -381,7 +384,8 @@ class Classify(Task):
             InputError: If a text is empty, or a file holds nothing such as the model was trained on.
         """
         for start in range(0, len(inputs), ROWS_AT_ONCE):
-            items, names = self.kind.wanted(inputs[start : start + ROWS_AT_ONCE])
+            with advising({**WHOLE, **UTF8}):
+                items, names = self.kind.wanted(inputs[start : start + ROWS_AT_ONCE])
             found = _probabilities(model, self._logits(model, self.kind.inputs(items)))
             for name, p in zip(names, found, strict=True):
                 yield {

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unrolled.data.advice import UTF8, WHOLE, advising
 from unrolled.errors import InputError
 from unrolled.layers.metric_losses import (
     contrastive_loss,
@@ -20,8 +21,8 @@ from unrolled.tasks.bag import Baseline
 from unrolled.tasks.classify import Batch, Classify, Rows
 from unrolled.tasks.examples import Examples, marks_of, picked, tensors
 from unrolled.tasks.retrieval import MAPPED, in_plane, map_picture, nearest, raw_features, recall
-from unrolled.tasks.splitting import check_labels, split_rows
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Split
+from unrolled.tasks.splitting import split_rows
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Split, finite
 
 GALLERY = 20_000
 """Training examples that a model keeps to be found again, at most."""
@@ -201,7 +202,7 @@ class Embed(Classify):
 
     def points(self, model: nn.Module, inputs: Any) -> np.ndarray:  # noqa: ANN401
         """Embed encoded examples: (n, E)."""
-        return self._logits(model, inputs)
+        return finite(self._logits(model, inputs))
 
     def few(self, rows: int) -> slice:
         """Give all rows of a batch, as the loss compares them."""
@@ -223,10 +224,11 @@ class Embed(Classify):
         places = _distinct(rows)
         points, labels = self.points(model, picked(rows.inputs, places)), rows.labels[places]
         _, found = nearest(points, self._gallery(model), 1)
-        return {
-            **recall(points, labels),
-            "accuracy": float(np.mean(self.kept[found[:, 0]] == labels)),
-        }
+        known = labels < len(self.labels)
+        figures = recall(points, labels)
+        if known.any():
+            figures["accuracy"] = float(np.mean((self.kept[found[:, 0]] == labels)[known]))
+        return figures
 
     @staticmethod
     def _gallery(model: nn.Module) -> np.ndarray:
@@ -239,7 +241,8 @@ class Embed(Classify):
     def _beside(self, rows: Rows) -> dict[str, dict[str, float]]:
         places = _distinct(rows)
         items, labels = picked(rows.items, places), rows.labels[places]
-        judged = self._baselines(items, labels)
+        known = np.flatnonzero(labels < len(self.labels))
+        judged = self._baselines(picked(items, known), labels[known]) if len(known) else {}
         simple = {name: {"accuracy": found["accuracy"]} for name, found in judged.items()}
         return {"raw_features": recall(raw_features(items), labels), **simple}
 
@@ -270,18 +273,24 @@ class Embed(Classify):
 
         Returns:
             The figures of :meth:`validate`, ``examples``, of texts ``unknown_symbols``, of pictures
-            ``skipped``, and ``baselines``.
+            ``skipped``, where there are such ``examples_of_new_labels``, and ``baselines``. Of labels that
+            no training example has, recall is told, and accuracy of the others only.
 
         Raises:
-            InputError: If the data is missing or damaged, or has a label the model does not know.
+            InputError: If the data is missing or damaged.
         """
         self.kind.settings = self.settings  # whose encoding the caller may have changed
-        found = self.kind.read(sources)
-        check_labels(found, self.labels)
-        labels = np.array([self.labels.index(label) for label in found.labels])
+        with advising(WHOLE):
+            found = self.kind.read(sources)
+        known = set(self.labels)
+        new = sorted(set(found.labels) - known)
+        number = {label: i for i, label in enumerate([*self.labels, *new])}
+        labels = np.array([number[label] for label in found.labels])
         rows = Rows(found.items, self.kind.inputs(found.items), labels)
         lost = self.kind.lost(found, rows.inputs)
         figures = self._figures(model, rows)
+        if new:
+            lost |= {"examples_of_new_labels": int((labels >= len(known)).sum())}
         return {**figures, "examples": len(rows), **lost, "baselines": self._beside(rows)}
 
     def predict(self, model: nn.Module, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -294,7 +303,8 @@ class Embed(Classify):
         Raises:
             InputError: If a text is empty, or a file is no signal or picture of the model's size.
         """
-        items, names = self.kind.wanted(inputs)
+        with advising({**WHOLE, **UTF8}):
+            items, names = self.kind.wanted(inputs)
         points = self.points(model, self.kind.inputs(items))
         far, places = nearest(points, self._gallery(model), self.settings.embed.neighbours)
         for name, point, distances, found in zip(names, points, far, places, strict=True):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unrolled.data.splits import drawn
+from unrolled.data.vocabulary import names_of
 from unrolled.errors import InputError
 from unrolled.settings import Settings
 from unrolled.tasks import pictures as data
@@ -119,9 +120,9 @@ class FewLabels(PictureTask):
     def restore(cls, settings: Settings, artefacts: Artefacts) -> Self:
         """Rebuild the task from the size of the pictures, the labels, and the baseline."""
         task = cls(settings, saved_size(artefacts))
-        if not (labels := artefacts.vocabulary.get("labels")):
+        if not artefacts.vocabulary.get("labels"):
             raise InputError("vocabulary.json has no labels; it is of no classifier")
-        task.labels = labels
+        task.labels = names_of(artefacts.vocabulary, "labels")
         task.linear = Linear(**artefacts.baseline)
         return task
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unrolled.data.advice import UTF8, WHOLE, advising
 from unrolled.data.row_targets import RowTargets
 from unrolled.data.sequences import Sequences, Source
 from unrolled.data.series import Series
@@ -26,7 +27,17 @@ from unrolled.tasks.forecast_heads import Told, make_head
 from unrolled.tasks.forecast_kinds import KINDS, check, kind_of
 from unrolled.tasks.forecast_models import Echo, Windowed, forecast_model
 from unrolled.tasks.forecast_pictures import by_step, picture
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Objective, Split, Task, held, seeded
+from unrolled.tasks.task import (
+    Artefacts,
+    Carry,
+    Criterion,
+    Objective,
+    Split,
+    Task,
+    finite,
+    held,
+    seeded,
+)
 
 SHOWN = 6
 """Forecasts that :meth:`Forecast.show` shows."""
@@ -235,9 +246,9 @@ class Forecast(Task):
             starts = np.flatnonzero(batch.judged[:, 0])
             told = np.zeros_like(batch.y)
             told[starts, 0] = self._run_free(model, x, starts)
-            return told
+            return finite(told)
         y, _ = model(x, self._lengths(batch, x.device))
-        return y.double().cpu().numpy()
+        return finite(y.double().cpu().numpy())
 
     @torch.no_grad()
     def _run_free(self, model: nn.Module, x: Tensor, starts: np.ndarray) -> np.ndarray:
@@ -347,7 +358,8 @@ class Forecast(Task):
         Raises:
             InputError: If the data is missing or damaged, or of another kind.
         """
-        batches = list(self.source.other(sources))
+        with advising(WHOLE):
+            batches = list(self.source.other(sources))
         truth, told = self._side_by_side(batches, self._teller(model))
         found: dict[str, Any] = figures(truth, told, self.source, self.head)
         found[self.source.counted] = sum(int(batch.judged.sum()) for batch in batches)
@@ -365,7 +377,9 @@ class Forecast(Task):
         Raises:
             InputError: If a file cannot be read.
         """
-        for name, asked in self.source.all_asked(inputs):
+        with advising({**WHOLE, **UTF8}):
+            every = list(self.source.all_asked(inputs))
+        for name, asked in every:
             x = self._tensor(model, asked.x)
             if self.settings.data.recursive:
                 raw = self._run_free(model, x, np.array([asked.start]))[0]

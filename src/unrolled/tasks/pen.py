@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.data import Vocabulary
-from unrolled.errors import InputError
+from unrolled.data.advice import Advised
 from unrolled.tasks.decoding import Sampler, beam_search
 from unrolled.tasks.task import Carry
 
@@ -83,8 +83,10 @@ class Pen:
         missing = vocabulary.missing(prompt)
         if missing and unknown == "error":
             names = ", ".join(map(repr, missing[:5]))
-            raise InputError(
-                f"the prompt holds {names}, which the model never saw; leave it out or give --unknown skip"
+            raise Advised(
+                "unknown",
+                f"the prompt holds {names}, which the model never saw",
+                "leave it out or give --unknown skip",
             )
         ids = vocabulary.encode(prompt) if prompt else np.empty(0, np.int64)
         if missing:

@@ -20,7 +20,7 @@ from unrolled.settings import Settings
 from unrolled.tasks import pictures as data
 from unrolled.tasks.autoencoder import Autoencoder, Passed, SequenceAutoencoder
 from unrolled.tasks.picture_task import PictureTask, Size, saved_size
-from unrolled.tasks.task import Artefacts, Carry, Criterion, Objective, Split, seeded
+from unrolled.tasks.task import Artefacts, Carry, Criterion, Objective, Split, finite, seeded
 
 ROWS_AT_ONCE = 1000
 """Pictures that are judged side by side."""
@@ -162,6 +162,7 @@ class Reconstruct(PictureTask):
             totals["squared_error"] += float(passed.squared_error().double().sum())
             if self.settings.autoencoder.error == "cross-entropy":
                 totals["cross_entropy"] += float(passed.cross_entropy().double().sum())
+        finite(np.array([*totals.values()]))
         return {name: total / len(rows) for name, total in totals.items() if total}
 
     def show(self, model: nn.Module, step: int) -> str:
@@ -174,7 +175,7 @@ class Reconstruct(PictureTask):
     def reconstruct(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
         """Give pictures (n, I) back."""
         found = model(data.on(model, rows)).reconstruction
-        return found.float().cpu().numpy()
+        return finite(found.float().cpu().numpy())
 
     @torch.no_grad()
     def encode(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:

@@ -67,6 +67,19 @@ def in_split(splits: Mapping[Split, PartT] | None, split: Split, unit: str = "da
     return part
 
 
+def finite(values: np.ndarray) -> np.ndarray:
+    """Give what a model told, if it is numbers.
+
+    Raises:
+        RunError: If it is not: the run diverged since its last loss.
+    """
+    if not np.isfinite(values).all():
+        raise RunError(
+            "what the model tells became no number; start again with a lower --lr or with --clip-norm 1"
+        )
+    return values
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw initial weights by a seed meanwhile, and leave torch's generator as it was."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from unrolled.data import Vocabulary, fit_vocabulary, read_table, stored
 from unrolled.data.stored import Stored
+from unrolled.data.table import Table
 from unrolled.data.vectors import begin_vectors
 from unrolled.errors import InputError
 from unrolled.settings import DataSettings, Settings
@@ -172,6 +173,8 @@ def read_texts(sources: Sequence[str], data: DataSettings) -> Found:
         for parts in table.phrases
     ]
     kept = np.flatnonzero([label in merged for label in table.labels])
+    if tuple(sources) == tuple(data.source) and data.merge:
+        _check_merge(merged, table)
     if not len(kept):
         found = ", ".join(sorted(set(table.labels)))
         raise InputError(f"--merge names none of the labels of {', '.join(sources)}: {found}")
@@ -186,6 +189,18 @@ def read_texts(sources: Sequence[str], data: DataSettings) -> Found:
         [phrases[row] for row in kept],
         [pair for row in gone for pair in phrases[row]],
     )
+
+
+def _check_merge(merged: Mapping[str, str], table: Table) -> None:
+    """Refuse a label that no text to train on has: a slip of the pen would lose its texts."""
+    there = {*table.labels, *(label for parts in table.phrases for _, label in parts)}
+    if len(there.intersection(merged)) in (0, len(merged)):
+        return
+    for label in merged:
+        if label not in there:
+            raise InputError(
+                f"--merge names {label!r}, which is no label; there are {', '.join(sorted(there))}"
+            )
 
 
 def phrases_of(found: Found, rows: np.ndarray) -> tuple[list[str], list[str]]:
