@@ -197,6 +197,7 @@ def test_a_step_that_changes_what_it_finds(change):
     reason = ur.explain(cell).reason
     assert CHANGES[change] in reason
     assert "would do once" in reason
+    assert "state_names" in ur.explain(cell).advice
     # Nothing of the trace is left.
     assert (cell.n, COUNT, SEEN, cell.log, cell.table, cell.cfg.k) == (0, 0, [], [], {}, 0)
     assert not cell.last

@@ -34,6 +34,7 @@ ADVICE = {
     "it branches on the value": "torch.where(condition, a, b) chooses for each number without a branch",
     "it branches on the size": "let the step compute the same for any number of rows",
     "it draws random numbers": "hand random numbers to the step as a further input (extra_names)",
+    "its step changes": "what changes from step to step is a state: name it in state_names",
     "its parameters are of another dtype": "convert the cell or the input: cell.to(x.dtype)",
     "the native core is not installed": "no compiler built it; `unrolled doctor` shows what is there",
 }
