@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from test_native import needs_core
-from test_stale import Base, Settings, check, loop
+from test_reads import Base, Settings, check, loop
 from torch import nn
 from torch.nn import functional
 
