@@ -27,6 +27,7 @@ from unrolled.engine.cell import Cell, bind, recording_gates, tensors_of
 from unrolled.engine.check import check_results
 from unrolled.engine.graph import Graph, Node
 from unrolled.engine.lower import Declined, Lowering
+from unrolled.engine.spell import Spelled
 from unrolled.engine.undisturbed import ONCE, undisturbed
 from unrolled.engine.watch import Watch, check_hooks, check_writes
 
@@ -73,6 +74,16 @@ def _addcdiv(a: Tensor, b: Tensor, c: Tensor, *, value: float = 1) -> Tensor:
     return a + value * (b / c)
 
 
+def _pad(a: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
+    before, after, *others = pad
+    if any(others) or a.dim() != 2:
+        raise Declined("it pads more than the features of its rows")
+    width, one = a.shape[1], a[:, :1]
+    inside = a[:, max(-before, 0) : width + min(after, 0)]
+    filled = [torch.full_like(one, value).expand(-1, max(n, 0)) for n in (before, after)]
+    return torch.cat([filled[0], inside, filled[1]], 1)
+
+
 def _trilinear(*arguments: Any) -> Tensor:  # noqa: ANN401
     raise Declined("it uses _trilinear, which the compiler does not know")
 
@@ -82,6 +93,7 @@ PLAINER: dict[Any, Any] = {
     torch.ops.aten.addcmul.default: _addcmul,
     torch.ops.aten.addcdiv.default: _addcdiv,
     torch.ops.aten._trilinear.default: _trilinear,
+    torch.ops.aten.constant_pad_nd.default: _pad,
 }
 """Operations that torch cannot broadcast over a symbolic batch, said otherwise."""
 
@@ -252,7 +264,7 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
             older = tuple(rows["state", name, lag] for lag in cell.delays.get(name, (1,)))
             positional.append(older if name in cell.delays else older[0])
         further = {name: rows["extra", name] for name in extras}
-        with recording_gates() as gates, Watch():
+        with recording_gates() as gates, Watch(), Spelled():
             results = torch.func.functional_call(
                 lifted, values, tuple(positional), further, tie_weights=False
             )
