@@ -27,6 +27,10 @@ noticed at once by its closed connection."""
 MEETING = timedelta(minutes=10)
 """How long the processes may take to start."""
 
+_left: list[distributed.ProcessGroup | None] = []
+"""Groups that were left, kept alive: where a DistributedDataParallel is the last to hold one, freeing it
+waits for gloo's threads with the interpreter locked, while one of them may wait for the interpreter."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -160,6 +164,7 @@ def processes() -> Iterator[Group]:
             yield replace(here, restarts=int(restarts))
             distributed.barrier()  # nobody hangs up while another still listens
         finally:
+            _left.append(distributed.group.WORLD)
             distributed.destroy_process_group()
 
 
