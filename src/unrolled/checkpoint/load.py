@@ -13,6 +13,7 @@ from unrolled.cells import fingerprint, resolve
 from unrolled.checkpoint import files
 from unrolled.checkpoint.directory import MODEL, ModelDirectory
 from unrolled.checkpoint.weights import load_weights
+from unrolled.data.advice import ASKED, WHOLE, advising
 from unrolled.errors import InputError
 from unrolled.settings import Settings, flag
 from unrolled.tasks.task import Task, task_class
@@ -72,11 +73,11 @@ class Trained:
                 + ", ".join(flag(name) for name in options)
             )
         predict: Any = self.task.predict
-        return predict(self.model, _several(inputs), **options)
+        return _advised(predict(self.model, _several(inputs), **options))
 
     def evaluate(self, sources: str | Sequence[str]) -> dict[str, Any]:
         """Judge the model and the baselines on other data, as the task's ``evaluate`` does."""
-        with torch.no_grad():
+        with torch.no_grad(), advising(WHOLE):
             return self.task.evaluate(self.model, _several(sources))
 
     def _writer(self, method: str, options: Mapping[str, Any]) -> Callable[..., Any]:
@@ -162,6 +163,11 @@ def check_cell(settings: Settings, trained_with: str | None) -> None:
             f"the source of {settings.model.cell} is not what the model was trained with; "
             "give the same cell, or train again"
         )
+
+
+def _advised(found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    with advising(ASKED):
+        yield from found
 
 
 def _several(values: str | Sequence[str]) -> Sequence[str]:

@@ -45,3 +45,5 @@ WHOLE: Mapping[Topic, str] = {
     "missing": "fill the gap in the data, or train with --missing forward"
 }
 """For what has no ``--missing``: a model reads data as it was trained to."""
+ASKED: Mapping[Topic, str] = {**UTF8, **WHOLE, "unknown": "leave it out"}
+"""For what is asked of a model, as by ``unrolled predict``."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unrolled.data.images import SUFFIXES, read_images, read_pictures, readable
+from unrolled.data.images import pictures_below, read_images, read_pictures, readable
 from unrolled.data.read import Piece
 from unrolled.data.splits import SPLITS, Split
 from unrolled.errors import InputError
@@ -197,11 +197,7 @@ def _folder(folder: Path, settings: PictureSettings) -> dict[str, list[str]]:
         raise InputError(
             f"{folder} holds captions twice, in {listed[0]} and {listed[1]}; name the folder of each"
         )
-    at = {
-        path.name: str(path)
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-    }
+    at = {path.name: str(path) for path in pictures_below(folder)}
     found: dict[str, list[str]] = {}
     for where, name, text in _captions(listed[0]):
         if name in at:

@@ -7,13 +7,16 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from unrolled.data import idx
 from unrolled.data.read import check_name
 from unrolled.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 """Files of a folder that are taken for pictures."""
@@ -176,8 +179,21 @@ def _folder(path: Path, size: int | None, unreadable: Unreadable) -> Images:
     return Images(_stack(pixels, where), labels, where, skipped)
 
 
-def _picture(path: Path, size: int | None, channels: int | None = None) -> np.ndarray:
-    """Read a file, upright, as grey or in colour: (C, H, W)."""
+def pictures_below(folder: Path) -> list[Path]:
+    """List the files of a folder, at any depth, that are pictures by their names."""
+    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
+
+
+def open_picture(path: Path, instead: str = "name one picture") -> "Image":
+    """Read a file as a picture, upright.
+
+    Args:
+        path: The file.
+        instead: What to do where it is a folder.
+
+    Raises:
+        InputError: If it is none that can be read, or has more than 8 bits a channel.
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     check_name(str(path))
@@ -187,9 +203,8 @@ def _picture(path: Path, size: int | None, channels: int | None = None) -> np.nd
                 raise InputError(
                     f"{path} has more than 8 bits a channel ({file.mode}); save it with 8"
                 )
-            image = ImageOps.exif_transpose(file)
-            grey = channels == 1 or (channels is None and file.mode in ("1", "L", "LA"))
-            image = image.convert("L" if grey else "RGB")
+            file.load()
+            return ImageOps.exif_transpose(file)
     except InputError:
         raise
     except FileNotFoundError:
@@ -197,9 +212,18 @@ def _picture(path: Path, size: int | None, channels: int | None = None) -> np.nd
     except UnidentifiedImageError:
         raise InputError(f"{path} is not a picture that can be read") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder; name the pictures inside, as {path}/*.png") from None
+        raise InputError(f"{path} is a folder; {instead}") from None
     except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a picture: {error}") from None
+
+
+def _picture(path: Path, size: int | None, channels: int | None = None) -> np.ndarray:
+    """Read a file, upright, as grey or in colour: (C, H, W)."""
+    from PIL import Image
+
+    image = open_picture(path, f"name the pictures inside, as {path}/*.png")
+    grey = channels == 1 or (channels is None and image.mode in ("1", "L", "LA"))
+    image = image.convert("L" if grey else "RGB")
     if size is not None:
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)

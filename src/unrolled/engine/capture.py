@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from unrolled.engine import native, operators, past  # noqa: F401 (the operations)
 from unrolled.engine.cell import Cell, bind, tensors_of
 from unrolled.engine.check import check_input, complete_extras, complete_states, shape_of
+from unrolled.engine.interpret import in_dual_level
 from unrolled.engine.lower import Declined
 from unrolled.engine.programs import compiled, publish
 from unrolled.engine.reference import Outputs
@@ -115,7 +116,7 @@ def _recipe(
     """Find the program of a cell, or of one with a signature; ``None`` if there is none."""
     if not native.available() or (
         torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore
-        or torch.autograd.forward_ad._current_level >= 0
+        or in_dual_level()
     ):
         return None
     cell = what if isinstance(what, Cell) else what[0].rebuilt(what)

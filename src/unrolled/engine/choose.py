@@ -14,13 +14,14 @@ from unrolled.engine import frozen, native, past, reference
 from unrolled.engine.capture import captured
 from unrolled.engine.cell import Cell, bind, tensors_of
 from unrolled.engine.check import check_input, check_lengths, complete_extras, complete_states
+from unrolled.engine.interpret import in_dual_level
 from unrolled.engine.lower import Declined
 from unrolled.engine.native import Compiled
 from unrolled.engine.packing import alike, pack
 from unrolled.engine.programs import compiled
 from unrolled.engine.reference import Outputs
 from unrolled.engine.scan import LinearCell, run_linear
-from unrolled.engine.tangent import in_dual_level, run_dual
+from unrolled.engine.tangent import run_dual
 from unrolled.errors import InputError, RunError
 
 OTHER_DTYPE = "its parameters are of another dtype than the input"

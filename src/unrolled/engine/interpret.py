@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 from unrolled.engine.graph import POINTWISE, Node, reachable
@@ -121,6 +122,11 @@ def unroll(
     wanted = (torch.cat(results[name]) for name in compiled.wanted)
     last = (torch.cat(trail) for trail in trails.values())
     return (*(w.view(*packing.shape, w.shape[1]) for w in wanted), *last)
+
+
+def in_dual_level() -> bool:
+    """Whether torch's forward mode is on."""
+    return forward_ad._current_level >= 0
 
 
 def differentiate(

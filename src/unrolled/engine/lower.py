@@ -16,6 +16,11 @@ class Declined(UnrolledError):
     """Why a cell cannot be compiled; it then runs in the reference engine."""
 
 
+def unknown(name: str) -> Declined:
+    """Say why an operation is not for the graph."""
+    return Declined(REASONS.get(name, f"it uses {name}, which the compiler does not know"))
+
+
 class Lowering:
     """Writes the operations that depend on rows into a graph.
 
@@ -51,7 +56,7 @@ class Lowering:
             name = name[:-1]  # watch.check_writes has seen that nobody else sees it
         known = RULES.get(name)
         if known is None:
-            raise Declined(REASONS.get(name, f"it uses {name}, which the compiler does not know"))
+            raise unknown(name)
         for value in _tensors(node.meta["val"]):
             self._check_shape(node, name, value)
             self._check_kind(node, name, value.dtype)
@@ -134,14 +139,15 @@ class Lowering:
         return self.graph.apply(op, *nodes)
 
 
-RESHAPING = {
-    *("select", "squeeze", "unsqueeze", "view", "_unsafe_view", "reshape", "expand", "repeat"),
+_SHAPES = {
+    *("select", "squeeze", "unsqueeze", "view", "_unsafe_view", "reshape", "expand", "repeat")
+}
+RESHAPING = _SHAPES | {
     *("sum", "mean", "amax", "amin", "logsumexp", "var", "var_mean", "linalg_vector_norm", "mv"),
     *("new_zeros", "new_ones"),
 }
 """Operations that give rows of another rank than they take, and see to it that rows stay rows."""
-MOVING = {
-    *("select", "squeeze", "unsqueeze", "view", "_unsafe_view", "reshape", "expand", "repeat"),
+MOVING = _SHAPES | {
     *("split", "split_with_sizes", "slice", "cat", "flip"),
     *("clone", "alias", "contiguous", "lift_fresh_copy", "detach", "_to_copy"),
 }

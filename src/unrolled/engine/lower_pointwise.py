@@ -42,10 +42,8 @@ def _div(to: Lowering, node: fx.Node) -> Node:
     rounding = "floor" if floor else node.kwargs.get("rounding_mode")
     if rounding is None:
         return to("div", a, b)
-    a, b = (
-        to("detach", a),
-        to("detach", b),
-    )  # a step has no slope, infinite though its inside's may be
+    # A step has no slope, infinite though that of what it rounds may be.
+    a, b = to("detach", a), to("detach", b)
     quotient = to("div", a, b)
     return _floor_of_quotient(to, a, b, quotient) if rounding == "floor" else to("trunc", quotient)
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from unrolled.engine.cell import Cell
 from unrolled.engine.compile import Program, build
 from unrolled.engine.encode import encode
-from unrolled.engine.interpret import differentiate, unroll
+from unrolled.engine.interpret import differentiate, in_dual_level, unroll
 from unrolled.engine.packing import Packing
 from unrolled.engine.rewrite import rewrite
 from unrolled.engine.trace import trace
@@ -351,8 +350,7 @@ class _Loop(torch.autograd.Function):
         *tensors, block = ctx.saved_tensors
         split = len(tensors) - len(plan.compiled.wanted)
         given, results = tensors[:split], tensors[split:]
-        dual = forward_ad._current_level >= 0
-        if torch.is_grad_enabled() or dual or not all(map(ordinary, grads)):
+        if torch.is_grad_enabled() or in_dual_level() or not all(map(ordinary, grads)):
             return None, None, None, None, *_twice(plan, ctx.packing, given, grads)
         many = len(plan.compiled.inputs)
         states_need = ctx.needs_input_grad[4 + many : 4 + many + len(plan.compiled.state_names)]

@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 from unrolled.engine import past
 from unrolled.engine.cell import Cell
 from unrolled.engine.check import check_lengths
-from unrolled.engine.interpret import differentiate, unroll
+from unrolled.engine.interpret import differentiate, in_dual_level, unroll
 from unrolled.engine.native import Plan
 from unrolled.engine.packing import alike, pack
 from unrolled.engine.programs import named
@@ -66,6 +66,19 @@ class _Call(NamedTuple):
     reverse: bool
     bfloat16: bool
     needs: list[bool]
+
+    @property
+    def splits(self) -> tuple[int, int]:
+        """Where, in a list of all that is given, the states begin and the constants."""
+        many = len(self.inputs)
+        return many, many + len(self.states)
+
+    def holding(self, given: Sequence[Any], splits: tuple[int, int]) -> "_Call":
+        """Give the same call of other tensors."""
+        many, last = splits
+        return self._replace(
+            inputs=[*given[:many]], states=[*given[many:last]], constants=[*given[last:]]
+        )
 
     @property
     def plan(self) -> Plan:
@@ -158,7 +171,7 @@ def _forward(*arguments: Any) -> list[Tensor]:  # noqa: ANN401
     if not rows.packing.rows:
         return _nothing(call)
     saved = call.empty()[-1] if call.needs else None
-    given, many, last = rows.given(call), len(call.inputs), len(call.inputs) + len(call.states)
+    given, (many, last) = rows.given(call), call.splits
     found, _ = plan.forward(
         rows.packing,
         given[:many],  # pyright: ignore[reportArgumentType]
@@ -186,7 +199,7 @@ def _backward(*arguments: Any) -> list[Tensor]:  # noqa: ANN401
     call = _Call(*arguments[:-3])
     results, saved, grads = arguments[-3:]
     plan, rows = call.plan, _Rows(call)
-    many, last = len(call.inputs), len(call.inputs) + len(call.states)
+    many, last = call.splits
     of_last = grads[len(results) :]
     if not rows.packing.rows:
         made = [tensor.zero_() for tensor in call.empty_gradients()]
@@ -219,12 +232,11 @@ class _Loop(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: _Call, *given: Tensor | None) -> tuple[Tensor, ...]:  # noqa: ANN401
-        many, last = len(call.inputs), len(call.inputs) + len(call.states)
+        many, last = ctx.splits = call.splits
         wanted = ctx.needs_input_grad[1:]
         ctx.call = call._replace(
             inputs=[], states=[], constants=[], lengths=None, needs=[*wanted[:many], *wanted[last:]]
         )
-        ctx.splits = many, last
         with torch._C._AutoDispatchBelowAutograd():
             *found, saved = _ops.loop_forward(*call._replace(needs=ctx.call.needs))
         ctx.count = len(found) - len(call.states)
@@ -234,18 +246,13 @@ class _Loop(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:  # noqa: ANN401
-        tensors, (many, last) = ctx.saved_tensors, ctx.splits
-        *given, lengths, saved = tensors
+        *given, lengths, saved = ctx.saved_tensors
         given, results = given[: len(given) - ctx.count], given[len(given) - ctx.count :]
-        call = ctx.call._replace(
-            inputs=given[:many],
-            states=given[many:last],
-            constants=given[last:],
-            lengths=lengths,
-        )
-        if torch.is_grad_enabled() or forward_ad._current_level >= 0:
+        call: _Call = ctx.call.holding(given, ctx.splits)._replace(lengths=lengths)
+        if torch.is_grad_enabled() or in_dual_level():
             return None, *_twice(call, given, grads)
         found = iter(_ops.loop_backward(*call, results, saved, [*grads]))
+        many = len(call.inputs)
         needed = [*call.needs[:many], *(True for _ in call.states), *call.needs[many:]]
         gradients = [next(found) if needs else None for needs in needed]
         return None, *(
@@ -258,13 +265,10 @@ def _twice(
 ) -> list[Tensor | None]:
     """The gradient as torch operations, where its own derivative is wanted."""
     plan, rows = call.plan, _Rows(call)
-    many, last = len(call.inputs), len(call.inputs) + len(call.states)
 
-    def compute(apart: Sequence[Any]) -> list[Tensor]:
-        again = call._replace(
-            inputs=[*apart[:many]], states=[*apart[many:last]], constants=[*apart[last:]]
-        )
-        found = unroll(plan.compiled, rows.packing, rows.given(again))
+    def compute(apart: Sequence[Tensor | None]) -> list[Tensor]:
+        again = rows.given(call.holding(apart, call.splits))
+        found = unroll(plan.compiled, rows.packing, again)
         results = map(rows.leave, _without_repeats(plan, found[: len(plan.results)]))
         return [*results, *map(rows.unsort, found[len(plan.results) :])]
 
@@ -274,7 +278,7 @@ def _twice(
 def _with_autograd(*arguments: Any) -> list[Tensor]:  # noqa: ANN401
     call = _Call(*arguments)
     given = [*call.inputs, *call.states, *call.constants]
-    if forward_ad._current_level >= 0 and any(
+    if in_dual_level() and any(
         t is not None and forward_ad.unpack_dual(t).tangent is not None for t in given
     ):
         raise RuntimeError(

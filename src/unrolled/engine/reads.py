@@ -35,7 +35,8 @@ _NOTHING = object()
 _known: dict[Any, "Reads"] = {}
 _codes: dict[CodeType, "_Code"] = {}
 _libraries: dict[str, bool] = {}
-_PLAIN = frozenset({int, bool, str, bytes, float, type(None), complex})
+PLAIN = frozenset({int, bool, str, bytes, float, type(None), complex})
+"""Kinds of values that cannot change."""
 
 
 def library(name: str) -> bool:
@@ -212,7 +213,7 @@ class Reads:
                         self._names |= _code(function.__code__).attributes
                 else:
                     self._follow(function)
-        elif type(value) in _PLAIN:
+        elif type(value) in PLAIN:
             told = repr(value) if type(value) is float else value
             self._told += (name, type(value), told)
         elif isinstance(value, type | ModuleType):

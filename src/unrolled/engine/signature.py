@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from unrolled.engine.cell import Cell
 from unrolled.engine.lower import Declined
-from unrolled.engine.reads import ROOTS, Reads, library, reads_of, slots_of
+from unrolled.engine.reads import PLAIN, ROOTS, Reads, library, reads_of, slots_of
 
 MOST_NUMBERS = 100_000
 """Entries of an array that are compared at every call."""
 FEW_NUMBERS = 16
 """Entries of a plain tensor that are compared at every call; of a larger one, whether it was written to."""
-_PLAIN = frozenset({int, bool, str, bytes, type(None), complex})
-_OWN = frozenset(vars(nn.Module())) - {"training"} | {"_arguments", "_compiled_call_impl"}
+_PLAIN = PLAIN - {float}
+OWN = frozenset(vars(nn.Module())) - {"training"} | {"_arguments", "_compiled_call_impl"}
 """Attributes that torch and the contract keep, which steps do not read."""
 _CALLED = frozenset({FunctionType, MethodType})
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -52,7 +52,7 @@ def _signature(cell: Cell) -> tuple[Any, ...]:
             parts.append(reads.told)
             parts += [digest(value, names) for value in reads.open]
         for name, value in held.items():
-            if name in _OWN or (theirs and name[0] == "_"):
+            if name in OWN or (theirs and name[0] == "_"):
                 continue
             what = type(value)
             parts += (name, what, value) if what in _PLAIN else (name, digest(value, names))
@@ -207,6 +207,6 @@ def described(cell: Cell) -> dict[str, Any]:
         reads = reads_of(kind, _roots(vars(module)))
         for name, value in vars(module).items():
             computed = isinstance(getattr(kind, name, None), cached_property)
-            if name not in _OWN and type(value) not in _CALLED and not computed:
+            if name not in OWN and type(value) not in _CALLED and not computed:
                 found[f"{path}.{name}".lstrip(".")] = digest(value, reads.names)
     return found

@@ -9,53 +9,40 @@ from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
 
-def _gru_cell(
-    x: Tensor,
-    h: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None = None,
-    b_hh: Tensor | None = None,
-) -> Tensor:
-    of_x, of_h = linear(x, w_ih, b_ih).chunk(3, -1), linear(h, w_hh, b_hh).chunk(3, -1)
-    r, z = (of_x[0] + of_h[0]).sigmoid(), (of_x[1] + of_h[1]).sigmoid()
-    n = (of_x[2] + r * of_h[2]).tanh()
-    return n + z * (h - n)
+def _cell(new: Callable[..., Any]) -> Callable[..., Any]:
+    """A cell of torch, given its new states from both products and the old states."""
 
-
-def _lstm_cell(
-    x: Tensor,
-    states: Sequence[Tensor],
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None = None,
-    b_hh: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    h, c = states
-    i, f, g, o = (linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)).chunk(4, -1)
-    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
-
-
-def _rnn_cell(activation: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
     def cell(
         x: Tensor,
-        h: Tensor,
+        states: Any,  # noqa: ANN401 - h, or (h, c)
         w_ih: Tensor,
         w_hh: Tensor,
         b_ih: Tensor | None = None,
         b_hh: Tensor | None = None,
-    ) -> Tensor:
-        return activation(linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh))
+    ) -> Any:  # noqa: ANN401
+        h, *others = states if isinstance(states, tuple | list) else (states,)
+        return new(linear(x, w_ih, b_ih), linear(h, w_hh, b_hh), h, *others)
 
     return cell
 
 
+def _gru(of_x: Tensor, of_h: Tensor, h: Tensor) -> Tensor:
+    (r, z, n), (r_h, z_h, n_h) = of_x.chunk(3, -1), of_h.chunk(3, -1)
+    n = (n + (r + r_h).sigmoid() * n_h).tanh()
+    return n + (z + z_h).sigmoid() * (h - n)
+
+
+def _lstm(of_x: Tensor, of_h: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    i, f, g, o = (of_x + of_h).chunk(4, -1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
 SPELLED: dict[Any, Callable[..., Any]] = {
-    torch.gru_cell: _gru_cell,
-    torch.lstm_cell: _lstm_cell,
-    torch.rnn_tanh_cell: _rnn_cell(torch.tanh),
-    torch.rnn_relu_cell: _rnn_cell(torch.relu),
+    torch.gru_cell: _cell(_gru),
+    torch.lstm_cell: _cell(_lstm),
+    torch.rnn_tanh_cell: _cell(lambda of_x, of_h, h: (of_x + of_h).tanh()),
+    torch.rnn_relu_cell: _cell(lambda of_x, of_h, h: (of_x + of_h).relu()),
 }
 
 

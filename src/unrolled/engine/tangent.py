@@ -21,11 +21,6 @@ from unrolled.engine.packing import Packing
 DOT = ".dot"
 
 
-def in_dual_level() -> bool:
-    """Whether torch's forward mode is on."""
-    return forward_ad._current_level >= 0
-
-
 def push(graph: Graph, tangents: Mapping[Node, Node], roots: Iterable[Node]) -> dict[Node, Node]:
     """Add to the graph the tangents of all that the roots need and that depends on the given leaves.
 

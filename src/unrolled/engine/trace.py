@@ -26,7 +26,7 @@ from unrolled.engine import lower_pointwise, lower_rows  # noqa: F401 (the rules
 from unrolled.engine.cell import Cell, bind, recording_gates, tensors_of
 from unrolled.engine.check import check_results
 from unrolled.engine.graph import Graph, Node
-from unrolled.engine.lower import Declined, Lowering
+from unrolled.engine.lower import Declined, Lowering, unknown
 from unrolled.engine.spell import Spelled
 from unrolled.engine.undisturbed import ONCE, undisturbed
 from unrolled.engine.watch import Watch, check_hooks, check_writes
@@ -85,7 +85,7 @@ def _pad(a: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
 
 
 def _trilinear(*arguments: Any) -> Tensor:  # noqa: ANN401
-    raise Declined("it uses _trilinear, which the compiler does not know")
+    raise unknown("_trilinear")
 
 
 PLAINER: dict[Any, Any] = {

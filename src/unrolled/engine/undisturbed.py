@@ -16,7 +16,7 @@ from torch import nn
 
 from unrolled.engine.cell import Cell
 from unrolled.engine.lower import Declined
-from unrolled.engine.signature import described, digest, reads_in
+from unrolled.engine.signature import OWN, described, digest, reads_in
 from unrolled.engine.watch import RANDOM
 
 ONCE = "which a compiled loop would do once, not at every step"
@@ -67,9 +67,8 @@ class _Kept:
             (np.random.get_state, np.random.set_state),
             (_torch_stands, _torch_stand_at),
         ]
-        own = vars(nn.Module())
         for module in cell.modules():
-            self._keep(value for name, value in vars(module).items() if name not in own)
+            self._keep(value for name, value in vars(module).items() if name not in OWN)
         for reads in self.reads:
             self._keep(reads.open)
 

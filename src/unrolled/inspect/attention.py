@@ -8,7 +8,7 @@ import numpy as np
 
 from unrolled.checkpoint import files
 from unrolled.checkpoint.load import Trained
-from unrolled.data.images import SUFFIXES
+from unrolled.data.images import pictures_below
 from unrolled.data.pairs import read_pairs
 from unrolled.data.table import read_lines
 from unrolled.errors import InputError
@@ -75,8 +75,7 @@ def _pictures_in(source: str) -> list[str]:
     """List the pictures of a folder, at any depth as a captioner reads them, or a picture alone."""
     if not Path(source).is_dir():
         return list_pictures(source)
-    every = sorted(Path(source).rglob("*"))
-    return [str(path) for path in every if path.suffix.lower() in SUFFIXES]
+    return [*map(str, pictures_below(Path(source)))]
 
 
 def _of_picture(one: tuple[np.ndarray, list[str], np.ndarray]) -> Looked:

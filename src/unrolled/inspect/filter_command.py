@@ -56,22 +56,9 @@ def filter_(
 
 def _open(path: Path) -> "Image":
     """Read a picture, upright, as grey or colour with or without transparency."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from unrolled.data.images import open_picture
 
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except FileNotFoundError:
-        raise InputError(f"no file at {path}") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder; name one picture") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path} is not a picture that can be read") from None
-    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    if image.mode.startswith(("I", "F")):
-        raise InputError(f"{path} has more than 8 bits a channel ({image.mode}); save it with 8")
-    upright = ImageOps.exif_transpose(image)
+    upright = open_picture(path)
     transparent = "A" in upright.getbands() or "transparency" in upright.info
     grey = upright.mode in ("1", "L", "LA")
     return upright.convert(("L" if grey else "RGB") + "A" * transparent)

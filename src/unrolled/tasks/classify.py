@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unrolled.data.advice import UTF8, WHOLE, advising
 from unrolled.data.splits import in_batch
 from unrolled.data.vocabulary import names_of
 from unrolled.errors import InputError
@@ -362,8 +361,7 @@ class Classify(Task):
             InputError: If the data is missing or damaged, or has a label the model does not know.
         """
         self.kind.settings = self.settings  # whose encoding the caller may have changed
-        with advising(WHOLE):
-            found = self.kind.read(sources)
+        found = self.kind.read(sources)
         check_labels(found, self.labels)
         number = {label: i for i, label in enumerate(self.labels)}
         truth = np.array([number[label] for label in found.labels])
@@ -384,8 +382,7 @@ class Classify(Task):
             InputError: If a text is empty, or a file holds nothing such as the model was trained on.
         """
         for start in range(0, len(inputs), ROWS_AT_ONCE):
-            with advising({**WHOLE, **UTF8}):
-                items, names = self.kind.wanted(inputs[start : start + ROWS_AT_ONCE])
+            items, names = self.kind.wanted(inputs[start : start + ROWS_AT_ONCE])
             found = _probabilities(model, self._logits(model, self.kind.inputs(items)))
             for name, p in zip(names, found, strict=True):
                 yield {

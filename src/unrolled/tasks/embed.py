@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unrolled.data.advice import UTF8, WHOLE, advising
 from unrolled.errors import InputError
 from unrolled.layers.metric_losses import (
     contrastive_loss,
@@ -280,8 +279,7 @@ class Embed(Classify):
             InputError: If the data is missing or damaged.
         """
         self.kind.settings = self.settings  # whose encoding the caller may have changed
-        with advising(WHOLE):
-            found = self.kind.read(sources)
+        found = self.kind.read(sources)
         known = set(self.labels)
         new = sorted(set(found.labels) - known)
         number = {label: i for i, label in enumerate([*self.labels, *new])}
@@ -303,8 +301,7 @@ class Embed(Classify):
         Raises:
             InputError: If a text is empty, or a file is no signal or picture of the model's size.
         """
-        with advising({**WHOLE, **UTF8}):
-            items, names = self.kind.wanted(inputs)
+        items, names = self.kind.wanted(inputs)
         points = self.points(model, self.kind.inputs(items))
         far, places = nearest(points, self._gallery(model), self.settings.embed.neighbours)
         for name, point, distances, found in zip(names, points, far, places, strict=True):

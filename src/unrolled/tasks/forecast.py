@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unrolled.data.advice import UTF8, WHOLE, advising
 from unrolled.data.row_targets import RowTargets
 from unrolled.data.sequences import Sequences, Source
 from unrolled.data.series import Series
@@ -358,8 +357,7 @@ class Forecast(Task):
         Raises:
             InputError: If the data is missing or damaged, or of another kind.
         """
-        with advising(WHOLE):
-            batches = list(self.source.other(sources))
+        batches = list(self.source.other(sources))
         truth, told = self._side_by_side(batches, self._teller(model))
         found: dict[str, Any] = figures(truth, told, self.source, self.head)
         found[self.source.counted] = sum(int(batch.judged.sum()) for batch in batches)
@@ -377,9 +375,7 @@ class Forecast(Task):
         Raises:
             InputError: If a file cannot be read.
         """
-        with advising({**WHOLE, **UTF8}):
-            every = list(self.source.all_asked(inputs))
-        for name, asked in every:
+        for name, asked in self.source.all_asked(inputs):
             x = self._tensor(model, asked.x)
             if self.settings.data.recursive:
                 raw = self._run_free(model, x, np.array([asked.start]))[0]

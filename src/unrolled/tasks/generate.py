@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.data import Vocabulary
-from unrolled.data.advice import advising
 from unrolled.engine import Cell, Chain, Declined
 from unrolled.errors import InputError
 from unrolled.layers.losses import AdaptiveSoftmax, SampledSoftmax
@@ -200,11 +199,10 @@ class Generate(Task):
         """Continue each input, always by the likeliest symbol; if there are labels, as a text of each."""
         options: dict[str, Any] = {"length": self.settings.training.sample_length, "temperature": 0}
         for prompt in inputs:
-            with advising({"unknown": "leave it out"}):
-                found = {
-                    label: "".join(self.sample(model, prompt, label=label, **options))
-                    for label in self.texts.labels or (None,)
-                }
+            found = {
+                label: "".join(self.sample(model, prompt, label=label, **options))
+                for label in self.texts.labels or (None,)
+            }
             yield {
                 "prompt": prompt,
                 **({"texts": found} if self.texts.labels else {"text": found[None]}),

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unrolled.data.advice import WHOLE, advising
 from unrolled.data.splits import Split
 from unrolled.data.tagged import Labels, Numbers, TagBatch, Words
 from unrolled.settings import Settings
@@ -204,12 +203,11 @@ class Tag(Task):
         """
         source = self.source
         tally, beside, steps, unknown = Tally(source.outputs), dict[str, Tally](), 0, 0
-        with advising(WHOLE):
-            for batch in source.other(sources):
-                self._count_baselines(batch, beside)
-                steps += int(batch.lengths.sum())
-                unknown += int(source.inputs.unknown(batch.inputs)[batch.inside].sum())
-                tally.add(self._judge(model, batch))
+        for batch in source.other(sources):
+            self._count_baselines(batch, beside)
+            steps += int(batch.lengths.sum())
+            unknown += int(source.inputs.unknown(batch.inputs)[batch.inside].sum())
+            tally.add(self._judge(model, batch))
         found: dict[str, Any] = {**tally.figures(), "steps": steps}
         if isinstance(source.outputs, Labels):
             from unrolled.tasks.judging import report
