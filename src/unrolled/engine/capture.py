@@ -68,7 +68,7 @@ def captured(
     ) or any(tensor.device != x.device for tensor in [*tensors, *extras.values()]):
         return None
     if short or casts:
-        tensors = [t.float() for t in tensors]
+        tensors = [t if t.is_complex() else t.float() for t in tensors]
     if plain is None:
         constants = torch.ops.unrolled.once(program, tensors)
     else:

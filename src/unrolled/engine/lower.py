@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -21,25 +21,43 @@ def unknown(name: str) -> Declined:
     return Declined(REASONS.get(name, f"it uses {name}, which the compiler does not know"))
 
 
+class Parts(NamedTuple):
+    """Rows of two dimensions, (B, k, n): k rows of n."""
+
+    rows: tuple[Node, ...]
+
+
+class Complex(NamedTuple):
+    """Complex rows: a pair of real ones."""
+
+    real: Node
+    imag: Node
+
+
+Leaf = Callable[[fx.Node, str], tuple[Node, bool]]
+
+
 class Lowering:
     """Writes the operations that depend on rows into a graph.
 
     Args:
         graph: Where to.
         batch: The symbolic batch size.
-        once: Gives the leaf for an fx node that depends on parameters alone, and for a matrix
-            whether the leaf holds it transposed.
+        once: Gives the leaf for the ``real`` or the ``imag`` part of an fx node that depends on
+            parameters alone, and for a matrix whether the leaf holds it transposed.
     """
 
-    def __init__(
-        self, graph: Graph, batch: torch.SymInt | int, once: Callable[[fx.Node], tuple[Node, bool]]
-    ) -> None:
+    def __init__(self, graph: Graph, batch: torch.SymInt | int, once: Leaf) -> None:
         self.graph = graph
         self.batch = batch
         self.once = once
         self.known: dict[fx.Node, Any] = {}
         self.brought: set[torch.dtype] = set()
         """What parameters are: where it is not what rows are, the call is declined for that."""
+        self.part: int | None = None
+        """Which of several parts an operation is written for at present."""
+        self.side: str | None = None
+        """Which side of complex numbers it is written for: ``real`` or ``imag``."""
 
     def lower(self, node: fx.Node) -> None:
         """Lower one operation that depends on rows.
@@ -54,20 +72,45 @@ class Lowering:
         name = node.target.overloadpacket.__name__  # pyright: ignore
         if name.endswith("_") and not name.startswith("_"):
             name = name[:-1]  # watch.check_writes has seen that nobody else sees it
-        known = RULES.get(name)
-        if known is None:
-            raise unknown(name)
+        values = _tensors([source.meta["val"] for source in node.all_input_nodes])
+        ranks = {v.dim() for v in values + _tensors(node.meta["val"]) if v.is_complex()}
+        complexes = bool(ranks)
+        if complexes and max(ranks) > 2:
+            raise Declined(f"it computes {name} of complex rows of 2 dimensions")
+        written = (COMPLEX if complexes else RULES).get(name)
+        if written is None:
+            of_complex = complexes and name not in REASONS
+            raise (
+                Declined(f"it computes {name} of complex numbers") if of_complex else unknown(name)
+            )
         for value in _tensors(node.meta["val"]):
             self._check_shape(node, name, value)
             self._check_kind(node, name, value.dtype)
-        self.known[node] = known(self, node)
+        seen = (self.known.get(source) for source in node.all_input_nodes)
+        counts = [len(value.rows) for value in seen if isinstance(value, Parts)]
+        if counts and name in ELEMENTWISE:
+            self.known[node] = Parts(tuple(self.each(max(counts), written, node)))
+        else:
+            self.known[node] = written(self, node)
+
+    def each(self, count: int, written: "Rule", node: fx.Node) -> list[Any]:
+        """Write an operation for each of so many parts."""
+        try:
+            found = []
+            for part in range(count):
+                self.part = part
+                found.append(written(self, node))
+            return found
+        finally:
+            self.part = None
 
     def _check_shape(self, node: fx.Node, name: str, value: Tensor) -> None:
         """Make sure that each row of a result is made of the same row of what it is computed from."""
         across = f"{name} goes across the rows of the batch"
         if not value.dim() or value.shape[0] != self.batch:
             raise Declined(across)
-        if value.dim() > 2:
+        parted = value.dim() == 3 and name in ELEMENTWISE | PARTED
+        if value.dim() > 2 and not parted:
             raise Declined(f"{name} gives rows of {value.dim() - 1} dimensions")
         if any(not isinstance(size, int) for size in value.shape[1:]):
             raise Declined(across)
@@ -84,7 +127,8 @@ class Lowering:
         others = (n.meta["val"] for n in node.all_input_nodes if n not in self.known)
         given = [value.dtype for value in others if isinstance(value, Tensor)]
         self.brought |= {kind for kind in given if kind.is_floating_point}
-        if kind in (self.dtype, torch.bool, *self.brought) or name in MOVING:
+        own = (self.dtype, self.dtype.to_complex())
+        if kind in (*own, torch.bool, *self.brought) or name in MOVING:
             return
         exact = name in WHOLE and kind in (torch.int32, torch.int64, torch.float32, torch.float64)
         if not exact or not all(map(_is_short, tree_leaves((node.args, node.kwargs)))):
@@ -102,17 +146,37 @@ class Lowering:
 
     def row(self, argument: Any) -> Node:  # noqa: ANN401
         """Give the node of an argument: a row, a vector, or a number."""
+        side = self.side or "real"
         if isinstance(argument, fx.Node):
             if argument in self.known:
-                return self.known[argument]
-            leaf, _ = self.once(argument)
+                return self._seen(self.known[argument])
             value = argument.meta["val"]
+            if side == "imag" and not value.is_complex():
+                return self.graph.const(0)
+            leaf, _ = self.once(argument, side)
             if value.numel() != leaf.width or value.numel() != max(value.shape[-1:], default=1):
                 raise Declined(f"it combines rows with a parameter of shape {tuple(value.shape)}")
             return leaf
-        if isinstance(argument, bool | int | float):
-            return self.graph.const(float(argument))
+        if isinstance(argument, bool | int | float | complex):
+            return self.graph.const(float(getattr(argument, side)))
         raise Declined(f"it computes with {argument!r}")
+
+    def _seen(self, value: Any) -> Node:  # noqa: ANN401
+        """Give of a value what the operation is written for at present."""
+        if isinstance(value, Complex):
+            if self.side is None:
+                raise Declined("it lays both parts of complex numbers side by side")
+            return getattr(value, self.side)
+        if isinstance(value, Parts):
+            if self.part is None:
+                raise Declined("it computes with rows of 2 dimensions")
+            value = value.rows[self.part if len(value.rows) > 1 else 0]
+        return self.graph.const(0) if self.side == "imag" else value
+
+    def parts(self, argument: fx.Node) -> tuple[Node, ...]:
+        """Give the parts of a value, one if it is no more than rows."""
+        known = self.known.get(argument)
+        return known.rows if isinstance(known, Parts) else (self.row(argument),)
 
     def pointwise(self, op: str, *arguments: Any) -> Node:  # noqa: ANN401
         """Apply an element-wise operation to arguments."""
@@ -142,13 +206,27 @@ class Lowering:
 _SHAPES = {
     *("select", "squeeze", "unsqueeze", "view", "_unsafe_view", "reshape", "expand", "repeat")
 }
-RESHAPING = _SHAPES | {
-    *("sum", "mean", "amax", "amin", "logsumexp", "var", "var_mean", "linalg_vector_norm", "mv"),
-    *("new_zeros", "new_ones"),
-}
+ELEMENTWISE: set[str] = set()
+"""Operations on each number alone."""
+_REDUCING = {"sum", "mean", "amax", "amin"}
+PARTED = (
+    _SHAPES
+    | _REDUCING
+    | {"stack", "split", "split_with_sizes", "slice", "cat"}
+    | {*("clone", "alias", "contiguous", "view_as_real", "_softmax", "_log_softmax")}
+)
+"""Operations that may give rows of two dimensions."""
+RESHAPING = (
+    _SHAPES
+    | _REDUCING
+    | {
+        *("stack", "unbind", "view_as_real", "view_as_complex"),
+        *("logsumexp", "var", "var_mean", "linalg_vector_norm", "mv", "new_zeros", "new_ones"),
+    }
+)
 """Operations that give rows of another rank than they take, and see to it that rows stay rows."""
 MOVING = _SHAPES | {
-    *("split", "split_with_sizes", "slice", "cat", "flip"),
+    *("split", "split_with_sizes", "unbind", "slice", "cat", "stack", "flip"),
     *("clone", "alias", "contiguous", "lift_fresh_copy", "detach", "_to_copy"),
 }
 """Operations that compute nothing."""
@@ -164,6 +242,8 @@ kinds than the step's begin as truth values, so nothing but small numbers is eve
 
 Rule = Callable[[Lowering, fx.Node], Any]
 RULES: dict[str, Rule] = {}
+COMPLEX: dict[str, Rule] = {}
+"""The same, where complex numbers are involved."""
 REASONS = {
     **dict.fromkeys(
         [
@@ -184,14 +264,20 @@ REASONS = {
 }
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(*names: str, among: dict[str, Rule] = RULES) -> Callable[[Rule], Rule]:
     """Say of a function how it writes operations of these names."""
 
     def register(written: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, written))
+        among.update(dict.fromkeys(names, written))
         return written
 
     return register
+
+
+def elementwise(*names: str) -> Callable[[Rule], Rule]:
+    """Say so of a function that writes operations on each number alone."""
+    ELEMENTWISE.update(names)
+    return rule(*names)
 
 
 def _tensors(value: Any) -> list[Tensor]:  # noqa: ANN401

@@ -7,19 +7,19 @@ import torch
 from torch import fx
 
 from unrolled.engine.graph import Node
-from unrolled.engine.lower import RULES, Lowering, argument, rule
+from unrolled.engine.lower import Lowering, argument, elementwise, rule
 
 for _name in (
     *("neg", "abs", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "sigmoid"),
     *("tanh", "relu", "erf", "sin", "cos", "sign", "floor", "ceil", "trunc"),
     *("eq", "ne", "lt", "le", "gt", "ge", "where", "mul"),
 ):
-    RULES[_name] = lambda to, node, op=_name: to.pointwise(op, *node.args)
+    elementwise(_name)(lambda to, node, op=_name: to.pointwise(op, *node.args))
 for _name, _op in {"minimum": "min", "maximum": "max", "sgn": "sign"}.items():
-    RULES[_name] = lambda to, node, op=_op: to.pointwise(op, *node.args)
+    elementwise(_name)(lambda to, node, op=_op: to.pointwise(op, *node.args))
 
 
-@rule("add", "sub")
+@elementwise("add", "sub")
 def _add(to: Lowering, node: fx.Node) -> Node:
     op = node.target.overloadpacket.__name__.strip("_")  # pyright: ignore
     a, b = map(to.row, node.args)
@@ -28,14 +28,14 @@ def _add(to: Lowering, node: fx.Node) -> Node:
     return to(op, a, to("mul", b, float(node.kwargs.get("alpha", 1))))  # pyright: ignore
 
 
-@rule("rsub")
+@elementwise("rsub")
 def _rsub(to: Lowering, node: fx.Node) -> Node:
     a, b = node.args[:2]
     alpha = argument(node, 2, "alpha", 1)
     return to("sub", to.row(b), to("mul", to.row(a), float(alpha)))
 
 
-@rule("div", "floor_divide")
+@elementwise("div", "floor_divide")
 def _div(to: Lowering, node: fx.Node) -> Node:
     a, b = map(to.row, node.args)
     floor = node.target.overloadpacket.__name__ == "floor_divide"  # pyright: ignore
@@ -58,7 +58,7 @@ def _floor_of_quotient(to: Lowering, a: Node, b: Node, quotient: Node) -> Node:
     return to("where", to("eq", b, 0.0), quotient, whole)
 
 
-@rule("pow")
+@elementwise("pow")
 def _pow(to: Lowering, node: fx.Node) -> Node:
     a, b = node.args
     if b == 0.5:
@@ -70,12 +70,12 @@ def _pow(to: Lowering, node: fx.Node) -> Node:
     return to.pointwise("pow", a, b)
 
 
-@rule("square")
+@elementwise("square")
 def _square(to: Lowering, node: fx.Node) -> Node:
     return to("mul", to.row(node.args[0]), to.row(node.args[0]))
 
 
-@rule("clamp", "clamp_min", "clamp_max")
+@elementwise("clamp", "clamp_min", "clamp_max")
 def _clamp(to: Lowering, node: fx.Node) -> Node:
     low, high = argument(node, 1, "min"), argument(node, 2, "max")
     if node.target.overloadpacket.__name__ == "clamp_max":  # pyright: ignore
@@ -103,7 +103,7 @@ def _clamp(to: Lowering, node: fx.Node) -> Node:
     return to("where", reduce(partial(to, "mul"), inside), a, outside)
 
 
-@rule("hardtanh")
+@elementwise("hardtanh")
 def _hardtanh(to: Lowering, node: fx.Node) -> Node:
     a = to.row(node.args[0])
     low, high = (
@@ -115,22 +115,22 @@ def _hardtanh(to: Lowering, node: fx.Node) -> Node:
     return to("where", inside, a, to("detach", to("min", to("max", a, low), high)))
 
 
-@rule("logical_not", "bitwise_not")
+@elementwise("logical_not", "bitwise_not")
 def _not(to: Lowering, node: fx.Node) -> Node:
     return to("eq", to.row(node.args[0]), 0.0)
 
 
-@rule("logical_and", "bitwise_and")
+@elementwise("logical_and", "bitwise_and")
 def _and(to: Lowering, node: fx.Node) -> Node:
     return to("mul", *_truths(to, node))
 
 
-@rule("logical_or", "bitwise_or")
+@elementwise("logical_or", "bitwise_or")
 def _or(to: Lowering, node: fx.Node) -> Node:
     return to("max", *_truths(to, node))
 
 
-@rule("logical_xor", "bitwise_xor")
+@elementwise("logical_xor", "bitwise_xor")
 def _xor(to: Lowering, node: fx.Node) -> Node:
     return to("ne", *_truths(to, node))
 
@@ -145,37 +145,37 @@ def _truths(to: Lowering, node: fx.Node) -> list[Node]:
     ]
 
 
-@rule("addcmul")
+@elementwise("addcmul")
 def _addcmul(to: Lowering, node: fx.Node) -> Node:
     a, b, c = map(to.row, node.args[:3])
     return to("add", a, to("mul", to("mul", b, c), float(node.kwargs.get("value", 1))))  # pyright: ignore
 
 
-@rule("addcdiv")
+@elementwise("addcdiv")
 def _addcdiv(to: Lowering, node: fx.Node) -> Node:
     a, b, c = map(to.row, node.args[:3])
     return to("add", a, to("mul", to("div", b, c), float(node.kwargs.get("value", 1))))  # pyright: ignore
 
 
-@rule("lerp")
+@elementwise("lerp")
 def _lerp(to: Lowering, node: fx.Node) -> Node:
     a, b, weight = map(to.row, node.args)
     return to("add", a, to("mul", weight, to("sub", b, a)))
 
 
-@rule("silu")
+@elementwise("silu")
 def _silu(to: Lowering, node: fx.Node) -> Node:
     a = to.row(node.args[0])
     return to("mul", a, to("sigmoid", a))
 
 
-@rule("leaky_relu")
+@elementwise("leaky_relu")
 def _leaky_relu(to: Lowering, node: fx.Node) -> Node:
     a, slope = to.row(node.args[0]), float(argument(node, 1, "negative_slope", 0.01))
     return to("where", to("gt", a, 0.0), a, to("mul", a, slope))
 
 
-@rule("elu")
+@elementwise("elu")
 def _elu(to: Lowering, node: fx.Node) -> Node:
     alpha, scale, inner = (
         float(argument(node, place, name, 1.0))
@@ -184,7 +184,7 @@ def _elu(to: Lowering, node: fx.Node) -> Node:
     return _exponential_below(to, to.row(node.args[0]), alpha * scale, scale, inner)
 
 
-@rule("celu")
+@elementwise("celu")
 def _celu(to: Lowering, node: fx.Node) -> Node:
     alpha = float(argument(node, 1, "alpha", 1.0))
     return _exponential_below(to, to.row(node.args[0]), alpha, 1.0, 1 / alpha)
@@ -205,7 +205,7 @@ def _glu(to: Lowering, node: fx.Node) -> Node:
     return to("mul", to.graph.slice(a, 0, half), to("sigmoid", to.graph.slice(a, half, 2 * half)))
 
 
-@rule("softplus")
+@elementwise("softplus")
 def _softplus(to: Lowering, node: fx.Node) -> Node:
     a = to.row(node.args[0])
     beta, threshold = (
@@ -216,13 +216,13 @@ def _softplus(to: Lowering, node: fx.Node) -> Node:
     return to("where", to("gt", scaled, threshold), a, to("div", to("softplus", scaled), beta))
 
 
-@rule("log_sigmoid_forward")
+@elementwise("log_sigmoid_forward")
 def _log_sigmoid(to: Lowering, node: fx.Node) -> list[Node]:
     a = to.row(node.args[0])
     return [to("neg", to("softplus", to("neg", a)))] * 2
 
 
-@rule("gelu")
+@elementwise("gelu")
 def _gelu(to: Lowering, node: fx.Node) -> Node:
     a = to.row(node.args[0])
     if node.kwargs.get("approximate", "none") == "tanh":
@@ -232,7 +232,7 @@ def _gelu(to: Lowering, node: fx.Node) -> Node:
     return to("mul", to("mul", a, 0.5), to("add", to("erf", to("mul", a, math.sqrt(0.5))), 1.0))
 
 
-@rule("hardsigmoid")
+@elementwise("hardsigmoid")
 def _hardsigmoid(to: Lowering, node: fx.Node) -> Node:
     a = to.row(node.args[0])
     line = to("add", to("mul", a, 1 / 6), 0.5)
@@ -240,7 +240,7 @@ def _hardsigmoid(to: Lowering, node: fx.Node) -> Node:
     return to("where", to("lt", to("abs", a), 3.0), line, to("detach", bounded))
 
 
-@rule("hardswish")
+@elementwise("hardswish")
 def _hardswish(to: Lowering, node: fx.Node) -> Node:
     a = to.row(node.args[0])
     beyond = to("ge", to("abs", a), 3.0)
@@ -250,7 +250,7 @@ def _hardswish(to: Lowering, node: fx.Node) -> Node:
     return to("where", beyond, to("where", to("lt", a, 0.0), below, a), curve)
 
 
-@rule("hardshrink", "softshrink")
+@elementwise("hardshrink", "softshrink")
 def _shrink(to: Lowering, node: fx.Node) -> Node:
     a, bound = to.row(node.args[0]), float(argument(node, 1, "lambd", 0.5))
     soft = node.target.overloadpacket.__name__ == "softshrink"  # pyright: ignore
@@ -259,20 +259,20 @@ def _shrink(to: Lowering, node: fx.Node) -> Node:
     return to("where", to("gt", to("abs", a), bound), beyond, within)
 
 
-@rule("threshold")
+@elementwise("threshold")
 def _threshold(to: Lowering, node: fx.Node) -> Node:
     a, bound, value = map(to.row, node.args)
     return to("where", to("le", a, bound), value, a)
 
 
-@rule("_prelu_kernel")
+@elementwise("_prelu_kernel")
 def _prelu(to: Lowering, node: fx.Node) -> Node:
     a, slope = map(to.row, node.args)
     positive = to("gt", a, 0.0)
     return to("where", positive, a, to("mul", slope, to("where", positive, 0.0, a)))
 
 
-@rule("mish")
+@elementwise("mish")
 def _mish(to: Lowering, node: fx.Node) -> Node:
     a = to.row(node.args[0])
     return to("mul", a, to("tanh", to("softplus", a)))

@@ -1,13 +1,17 @@
 """ATen operations that make rows of other rows: products, shapes, reductions."""
 
 import math
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import fx
 
 from unrolled.engine.graph import Node
-from unrolled.engine.lower import Declined, Lowering, argument, rule
+from unrolled.engine.lower import Complex, Declined, Lowering, Parts, argument, rule
+
+MOST_PARTS = 64
+"""Parts of rows of two dimensions; each is a value of its own."""
 
 # Products.
 
@@ -17,7 +21,7 @@ def _mm(to: Lowering, node: fx.Node) -> Node:
     a, weight = node.args
     if weight in to.known or a not in to.known:
         raise Declined("it multiplies rows by rows")
-    leaf, transposed = to.once(weight)  # pyright: ignore
+    leaf, transposed = to.once(weight, to.side or "real")  # pyright: ignore
     return to.graph.matmul(to.row(a), leaf, transposed=transposed)
 
 
@@ -26,7 +30,7 @@ def _addmm(to: Lowering, node: fx.Node) -> Node:
     bias, a, weight = node.args
     if weight in to.known or a not in to.known:
         raise Declined("it multiplies rows by rows")
-    leaf, transposed = to.once(weight)  # pyright: ignore
+    leaf, transposed = to.once(weight, to.side or "real")  # pyright: ignore
     product = to.graph.matmul(to.row(a), leaf, transposed=transposed)
     beta, alpha = (float(node.kwargs.get(name, 1)) for name in ("beta", "alpha"))  # pyright: ignore
     product = to("mul", product, alpha)
@@ -43,19 +47,63 @@ def _mv(to: Lowering, node: fx.Node) -> Node:
 # Parts of rows.
 
 
+def _along(node: fx.Node, value: fx.Node, dim: int, goes: str) -> bool:
+    """Whether a dimension counts parts rather than features.
+
+    Raises:
+        Declined: If it counts rows.
+    """
+    rank = value.meta["val"].dim()
+    if dim % rank == 0:
+        raise Declined(goes.format(node.target))
+    return rank == 3 and dim % rank == 1
+
+
 @rule("split", "split_with_sizes")
-def _split(to: Lowering, node: fx.Node) -> list[Node]:
-    to.features(node, argument(node, 2, "dim", 0))
-    a, start, parts = to.row(node.args[0]), 0, []
-    for part in node.meta["val"]:
-        parts.append(to.graph.slice(a, start, start + part.shape[1]))
-        start += part.shape[1]
-    return parts
+def _split(to: Lowering, node: fx.Node) -> list[Any]:
+    source, dim = node.args[0], argument(node, 2, "dim", 0)
+    apart = _along(node, source, dim, "{} goes across the rows of the batch")  # pyright: ignore
+    sizes = [part.shape[dim] for part in node.meta["val"]]
+    bounds = [(sum(sizes[:k]), sum(sizes[: k + 1])) for k in range(len(sizes))]
+    rows = to.parts(source)  # pyright: ignore
+    if apart:
+        return [Parts(rows[first:last]) for first, last in bounds]
+    cut = [tuple(to.graph.slice(row, *bound) for row in rows) for bound in bounds]
+    return [
+        _whole(to, node, parts, value) for parts, value in zip(cut, node.meta["val"], strict=True)
+    ]
+
+
+def _whole(to: Lowering, node: fx.Node, parts: tuple[Node, ...], value: Any = None) -> Any:  # noqa: ANN401
+    """Give parts as what a result is: rows of two dimensions, or the one row there is."""
+    value = node.meta["val"] if value is None else value
+    return Parts(parts) if value.dim() == 3 else to.graph.concat(parts)
+
+
+@rule("unbind")
+def _unbind(to: Lowering, node: fx.Node) -> list[Node]:
+    source, dim = node.args[0], argument(node, 1, "dim", 0)
+    rows = to.parts(source)  # pyright: ignore
+    if _along(node, source, dim, "{} goes across the rows of the batch"):  # pyright: ignore
+        return [*rows]
+    return [column(to, rows, k) for k in range(_few(rows[0].width))]
+
+
+def column(to: Lowering, rows: tuple[Node, ...], place: int) -> Node:
+    """Put one feature of each of several rows side by side."""
+    return to.graph.concat(to.graph.slice(row, place, place + 1) for row in rows)
+
+
+def _few(count: int) -> int:
+    if count > MOST_PARTS:
+        raise Declined(f"it has rows of 2 dimensions, {count} parts each")
+    return count
 
 
 @rule("slice")
-def _slice(to: Lowering, node: fx.Node) -> Node:
-    a = to.row(node.args[0])
+def _slice(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
+    source = node.args[0]
+    before = source.meta["val"]  # pyright: ignore
     dim, start, stop, step = (
         argument(node, place, name, default)
         for place, name, default in (
@@ -65,32 +113,68 @@ def _slice(to: Lowering, node: fx.Node) -> Node:
             (4, "step", 1),
         )
     )
-    if dim % node.args[0].meta["val"].dim() == 0:  # pyright: ignore
-        if (start or 0) == 0 and node.meta["val"].shape == node.args[0].meta["val"].shape:  # pyright: ignore
-            return a
-        raise Declined("it takes a part of the batch")
-    start, stop, _ = slice(start, stop).indices(a.width)
-    if step != 1:
-        return to.graph.concat(to.graph.slice(a, k, k + 1) for k in range(start, stop, step))
-    return to.graph.slice(a, start, stop)
+    if node.meta["val"].shape == before.shape and step == 1:
+        return _whole(to, node, to.parts(source))  # pyright: ignore
+    apart = _along(node, source, dim, "it takes a part of the batch")  # pyright: ignore
+    rows = to.parts(source)  # pyright: ignore
+    places = range(*slice(start, stop, step).indices(before.shape[dim]))
+    if apart:
+        return Parts(tuple(rows[place] for place in places))
+    if step == 1:
+        return _whole(
+            to, node, tuple(to.graph.slice(row, places.start, places.stop) for row in rows)
+        )
+    return _whole(
+        to,
+        node,
+        tuple(to.graph.concat(to.graph.slice(row, k, k + 1) for k in places) for row in rows),
+    )
 
 
 @rule("select")
 def _select(to: Lowering, node: fx.Node) -> Node:
-    a, dim, place = node.args
-    to.features(node, dim)
-    a = to.row(a)
-    place = place % a.width  # pyright: ignore
-    return to.graph.slice(a, place, place + 1)  # pyright: ignore
+    source, dim, place = node.args
+    known = to.known.get(source)  # pyright: ignore
+    if isinstance(known, Complex) and dim in (-1, 2):  # of torch.view_as_real
+        return known[place]  # pyright: ignore
+    rows = to.parts(source)  # pyright: ignore
+    if _along(node, source, dim, "{} goes across the rows of the batch"):  # pyright: ignore
+        return rows[place]  # pyright: ignore
+    return column(to, rows, place % rows[0].width)  # pyright: ignore
+
+
+@rule("stack")
+def _stack(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
+    value = node.meta["val"]
+    dim = argument(node, 1, "dim", 0) % value.dim()
+    if dim == 0:
+        raise Declined("it joins batches")
+    rows = tuple(
+        to.graph.expand(to.row(part), part.meta["val"].shape[-1] if value.dim() == 3 else 1)
+        for part in node.args[0]  # pyright: ignore
+    )
+    if value.dim() == 2:
+        return to.graph.concat(rows)
+    if dim == 1:
+        return Parts(rows)
+    if {user.target for user in node.users} == {torch.ops.aten.view_as_complex.default}:
+        return Complex(*rows)
+    return Parts(tuple(column(to, rows, k) for k in range(_few(value.shape[1]))))
 
 
 @rule("cat")
-def _cat(to: Lowering, node: fx.Node) -> Node:
-    parts = node.args[0]
-    if argument(node, 1, "dim", 0) % node.meta["val"].dim() == 0:
+def _cat(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
+    given = node.args[0]
+    dim = argument(node, 1, "dim", 0) % node.meta["val"].dim()
+    if dim == 0:
         raise Declined("it joins batches")
+    if node.meta["val"].dim() == 3 and dim == 1:
+        return Parts(tuple(row for part in given for row in to.parts(part)))  # pyright: ignore
+    if node.meta["val"].dim() == 3:
+        side_by_side = zip(*(to.parts(part) for part in given), strict=True)  # pyright: ignore
+        return Parts(tuple(map(to.graph.concat, side_by_side)))
     rows = []
-    for part in parts:  # pyright: ignore
+    for part in given:  # pyright: ignore
         row = to.row(part)
         rows.append(to.graph.expand(row, part.meta["val"].shape[1]))  # pyright: ignore
     return to.graph.concat(rows)
@@ -111,16 +195,33 @@ def _flip(to: Lowering, node: fx.Node) -> Node:
     return to.graph.concat(to.graph.slice(a, k, k + 1) for k in reversed(range(a.width)))
 
 
-@rule("expand", "view", "_unsafe_view", "reshape", "unsqueeze", "squeeze")
-def _shape(to: Lowering, node: fx.Node) -> Node:
-    a = to.row(node.args[0])
-    width = node.meta["val"].shape[1] if node.meta["val"].dim() == 2 else 1
-    return to.graph.expand(a, width)
+@rule("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze")
+def _shape(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
+    value = node.meta["val"]
+    whole = to.graph.concat(to.parts(node.args[0]))  # pyright: ignore
+    whole = to.graph.expand(whole, math.prod(value.shape[1:]))
+    if value.dim() < 3:
+        return whole
+    count, width = value.shape[1:]
+    return Parts(
+        tuple(to.graph.slice(whole, k * width, (k + 1) * width) for k in range(_few(count)))
+    )
+
+
+@rule("expand")
+def _expand(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
+    value, rows = node.meta["val"], to.parts(node.args[0])  # pyright: ignore
+    if value.dim() < 3:
+        return to.graph.expand(rows[0], value.shape[1] if value.dim() == 2 else 1)
+    if node.args[0].meta["val"].dim() < 3:  # pyright: ignore
+        raise Declined("expand goes across the rows of the batch")
+    rows = tuple(to.graph.expand(row, value.shape[2]) for row in rows)
+    return Parts(rows * value.shape[1] if len(rows) == 1 else rows)
 
 
 @rule("clone", "alias", "contiguous", "lift_fresh_copy")
-def _same(to: Lowering, node: fx.Node) -> Node:
-    return to.row(node.args[0])
+def _same(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
+    return _whole(to, node, to.parts(node.args[0]))  # pyright: ignore
 
 
 @rule("detach")
@@ -164,19 +265,40 @@ def _full(to: Lowering, node: fx.Node) -> Node:
 # Along the features.
 
 
-@rule("sum", "mean", "amax", "amin", "logsumexp")
-def _reduce(to: Lowering, node: fx.Node) -> Node:
+@rule("sum", "mean", "amax", "amin")
+def _reduce(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
     name = node.target.overloadpacket.__name__  # pyright: ignore
-    to.features(node, argument(node, 1, "dim"))
-    a = to.row(node.args[0])
+    source, dims = node.args[0], argument(node, 1, "dim")
+    to.features(node, dims)
+    rows = to.parts(source)  # pyright: ignore
+    rank = source.meta["val"].dim()  # pyright: ignore
+    dims = [dims] if isinstance(dims, int) else dims
+    dims = {dim % rank for dim in (dims or range(rank))}
+    if rank - 1 in dims:
+        rows = tuple(_reduced(to, name, row) for row in rows)
+    if rank == 3 and 1 in dims:
+        fold = {"amax": "max", "amin": "min"}.get(name, "add")
+        if fold != "add" and len(rows) > 2:  # where several are equal they share the gradient
+            raise Declined(f"it takes {name} over more than two parts of its rows")
+        whole = reduce(lambda a, b: to(fold, a, b), rows)
+        rows = (to("mul", whole, 1 / len(rows)) if name == "mean" else whole,)
+    return _whole(to, node, rows)
+
+
+def _reduced(to: Lowering, name: str, a: Node) -> Node:
     if name == "amin":
         return to("neg", to.graph.reduce("amax", to("neg", a)))
-    if name == "logsumexp":
-        top = to("detach", to.graph.reduce("amax", a))  # any shift gives the same gradient
-        # Infinity less infinity is no number; unshifted, the sum is 0 or infinite, as it must be.
-        top = to("where", to("eq", to("abs", top), math.inf), 0.0, top)
-        return to("add", to("log", to.sum(to("exp", to("sub", a, top)))), top)
     return to.mean(a) if name == "mean" else to.graph.reduce(name, a)
+
+
+@rule("logsumexp")
+def _logsumexp(to: Lowering, node: fx.Node) -> Node:
+    to.features(node, argument(node, 1, "dim"))
+    a = to.row(node.args[0])
+    top = to("detach", to.graph.reduce("amax", a))  # any shift gives the same gradient
+    # Infinity less infinity is no number; unshifted, the sum is 0 or infinite, as it must be.
+    top = to("where", to("eq", to("abs", top), math.inf), 0.0, top)
+    return to("add", to("log", to.sum(to("exp", to("sub", a, top)))), top)
 
 
 @rule("var", "var_mean")
@@ -202,14 +324,22 @@ def _norm(to: Lowering, node: fx.Node) -> Node:
 
 
 @rule("_softmax", "_log_softmax")
-def _softmax(to: Lowering, node: fx.Node) -> Node:
+def _softmax(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
     to.features(node, node.args[1])
-    a = to.row(node.args[0])
+    source, dim = node.args[:2]
+    rows = to.parts(source)  # pyright: ignore
+    if node.meta["val"].dim() == 3 and dim % 3 == 1:  # pyright: ignore
+        raise Declined("it takes a softmax over parts of its rows")
+    log = node.target.overloadpacket.__name__ == "_log_softmax"  # pyright: ignore
+    return _whole(to, node, tuple(_softmax_of(to, row, log) for row in rows))
+
+
+def _softmax_of(to: Lowering, a: Node, log: bool) -> Node:
     shifted = to("sub", a, to("detach", to.graph.reduce("amax", a)))
     powers = to("exp", shifted)
-    if node.target.overloadpacket.__name__ == "_softmax":  # pyright: ignore
-        return to("div", powers, to.sum(powers))
-    return to("sub", shifted, to("log", to.sum(powers)))
+    return (
+        to("sub", shifted, to("log", to.sum(powers))) if log else to("div", powers, to.sum(powers))
+    )
 
 
 @rule("native_layer_norm")

@@ -22,11 +22,12 @@ from torch.fx.experimental.symbolic_shapes import (
     ShapeEnv,
 )
 
-from unrolled.engine import lower_pointwise, lower_rows  # noqa: F401 (the rules)
+from unrolled.engine import lower_complex, lower_pointwise, lower_rows  # noqa: F401 (the rules)
 from unrolled.engine.cell import Cell, bind, recording_gates, tensors_of
 from unrolled.engine.check import check_results
 from unrolled.engine.graph import Graph, Node
-from unrolled.engine.lower import Declined, Lowering, unknown
+from unrolled.engine.lower import Declined, Lowering
+from unrolled.engine.plainer import PLAINER
 from unrolled.engine.spell import Spelled
 from unrolled.engine.undisturbed import ONCE, undisturbed
 from unrolled.engine.watch import Watch, check_hooks, check_writes
@@ -60,42 +61,6 @@ class Joined(NamedTuple):
             stop = whole.shape[axis] if last is None else last
             parts.append(whole.narrow(axis, first, stop - first))
         return torch.cat(parts, self.axis)
-
-
-def _lerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
-    return a + weight * (b - a)
-
-
-def _addcmul(a: Tensor, b: Tensor, c: Tensor, *, value: float = 1) -> Tensor:
-    return a + value * (b * c)
-
-
-def _addcdiv(a: Tensor, b: Tensor, c: Tensor, *, value: float = 1) -> Tensor:
-    return a + value * (b / c)
-
-
-def _pad(a: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
-    before, after, *others = pad
-    if any(others) or a.dim() != 2:
-        raise Declined("it pads more than the features of its rows")
-    width, one = a.shape[1], a[:, :1]
-    inside = a[:, max(-before, 0) : width + min(after, 0)]
-    filled = [torch.full_like(one, value).expand(-1, max(n, 0)) for n in (before, after)]
-    return torch.cat([filled[0], inside, filled[1]], 1)
-
-
-def _trilinear(*arguments: Any) -> Tensor:  # noqa: ANN401
-    raise unknown("_trilinear")
-
-
-PLAINER: dict[Any, Any] = {
-    torch.ops.aten.lerp.Tensor: _lerp,
-    torch.ops.aten.addcmul.default: _addcmul,
-    torch.ops.aten.addcdiv.default: _addcdiv,
-    torch.ops.aten._trilinear.default: _trilinear,
-    torch.ops.aten.constant_pad_nd.default: _pad,
-}
-"""Operations that torch cannot broadcast over a symbolic batch, said otherwise."""
 
 
 @dataclass
@@ -164,7 +129,8 @@ class Step:
             tensors = {**tensors_of(cell), **(given or {})}
             if None in self.plain:
                 sources = (tensors[name] for name in self.named)
-                values = list(self.once(*(t.float() if widen else t for t in sources)))
+                wide = (t.float() if widen and not t.is_complex() else t for t in sources)
+                values = list(self.once(*wide))
             else:
                 values = [tensors[name] for name in self.plain if name]
         if widen:
@@ -248,7 +214,7 @@ def trace(cell: Cell, extras: Mapping[str, int], dtype: torch.dtype) -> Step:
         shaped = {
             name: torch.empty(t.shape, dtype=dtype)
             for name, t in tensors.items()
-            if t.is_meta or t.dtype == torch.bfloat16
+            if (t.is_meta and not t.is_complex()) or t.dtype == torch.bfloat16
         }
     given = [
         shaped[name] if name in shaped else fake.from_tensor(t.detach(), static_shapes=True)
@@ -357,26 +323,34 @@ class _Once:
         self.graph = graph
         self.traced = traced
         self.parameters = parameters
-        self.kept: dict[fx.Node, Node] = {}
+        self.kept: dict[tuple[fx.Node, str], Node] = {}
         self.dtype = dtype
 
-    def leaf(self, node: fx.Node) -> tuple[Node, bool]:
-        """Give the leaf that stands for a value, and whether it holds it transposed."""
+    def leaf(self, node: fx.Node, side: str = "real") -> tuple[Node, bool]:
+        """Give the leaf that stands for a value, and whether it holds it transposed.
+
+        Args:
+            node: The value.
+            side: Of complex numbers, which part: ``real`` or ``imag``.
+        """
         transposed = False
         while _turns(node):
             node, transposed = node.args[0], not transposed  # pyright: ignore
-        if node not in self.kept:
+        key = node, side
+        if key not in self.kept:
             shape = tuple(int(size) for size in node.meta["val"].shape)
             width = node.meta["val"].numel()
-            self.kept[node] = self.graph.leaf(
-                "once", len(self.kept), shape, width=width, rows=False
-            )
-        return self.kept[node], transposed
+            self.kept[key] = self.graph.leaf("once", len(self.kept), shape, width=width, rows=False)
+        return self.kept[key], transposed
 
-    def _alike(self, graph: fx.Graph, node: fx.Node, value: fx.Node) -> fx.Node:
+    def _alike(self, graph: fx.Graph, node: fx.Node, side: str, value: fx.Node) -> fx.Node:
         """Give a value the kind of the rows, where torch lets the rows decide."""
         kind, found = self.dtype, node.meta["val"]
-        if found.dtype == kind or (found.is_floating_point() and found.dim()):
+        if found.is_complex():
+            value = graph.call_function(getattr(torch, side), (value,))
+            if found.dim():
+                return value
+        elif found.dtype == kind or (found.is_floating_point() and found.dim()):
             return value
         return graph.call_method("to", (value, kind))
 
@@ -389,6 +363,6 @@ class _Once:
                 n in copied for n in node.all_input_nodes
             ):
                 copied[node] = graph.node_copy(node, copied.__getitem__)
-        graph.output([self._alike(graph, node, copied[node]) for node in self.kept])
+        graph.output([self._alike(graph, node, side, copied[node]) for node, side in self.kept])
         graph.eliminate_dead_code()
         return fx.GraphModule(self.traced, graph)
