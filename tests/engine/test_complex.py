@@ -52,6 +52,8 @@ FORMULAS = {
     "a matrix turned round": lambda c, x, h: nn.functional.linear(turned(x, h), c.m).imag,
     "linear": lambda c, x, h: nn.functional.linear(turned(x, h), c.m, c.q).imag,
     "conj": lambda c, x, h: (turned(x, h).conj() * c.q).imag,
+    "imag of conj": lambda c, x, h: turned(x, h).conj().imag * h,
+    "imag of conj twice": lambda c, x, h: turned(x, h).conj().conj().imag * h,
     "an adjoint": lambda c, x, h: (turned(x, h) @ c.m.mH).real,
     "times a row": lambda c, x, h: (h * (x * c.q)).imag,
     "times i": lambda c, x, h: (1j * turned(x, h) + (2 - 3j)).real,

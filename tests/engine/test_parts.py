@@ -98,6 +98,34 @@ def test_gates_cut_by_a_view():
     check(Gated(), x, h)
 
 
+class Vectors(ur.Cell):
+    """Parts of vectors that are joined, some with rows."""
+
+    def __init__(self, formula):
+        super().__init__(WIDTH, WIDTH)
+        torch.manual_seed(0)
+        self.formula, self.v = formula, nn.Parameter(torch.randn(WIDTH))
+
+    def step(self, x, h):
+        return self.formula(self.v, self.v.expand_as(x), x) * h + x
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda v, rows, x: torch.cat([v[3:], v[:3]]),
+        lambda v, rows, x: torch.cat([rows[:, 3:], rows[:, :3]], 1),
+        lambda v, rows, x: torch.cat([rows[:, 3:] * 2, rows.tanh()[:, 3:]], 1),
+        lambda v, rows, x: torch.cat([rows[:, :3], x[:, :3]], 1),
+        lambda v, rows, x: rows.flip(1) + x,
+    ],
+)
+def test_vectors_side_by_side(formula):
+    torch.manual_seed(1)
+    x, h = (torch.randn(*shape, WIDTH, dtype=torch.float64) for shape in ((4, 3), (3,)))
+    check(Vectors(formula), x, h)
+
+
 @pytest.mark.parametrize(
     ("formula", "reason"),
     [

@@ -49,6 +49,10 @@ UNARY = {
     "every other": lambda a: a[:, ::2],
     "chunks": lambda a: a.chunk(2, -1)[0].tanh() if a.shape[1] > 1 else a,
     "sum": lambda a: a.sum(-1, keepdim=True).tanh(),
+    "parts": lambda a: torch.cat([a, a], -1).view(-1, 2, a.shape[1]).softmax(-1).flatten(1),
+    "by the mean of parts": lambda a: (a[:, None] * a[:, None].mean(2, keepdim=True)).flatten(1),
+    "spectrum": lambda a: torch.fft.rfft(a, norm="ortho").imag + 0.1,
+    "convolved with itself": lambda a: torch.fft.ifft(torch.fft.fft(a, norm="ortho") ** 2).real,
 }
 BINARY = {
     "add": torch.add,
@@ -59,6 +63,10 @@ BINARY = {
     "minimum": torch.minimum,
     "where": lambda a, b: torch.where(a > 0.05, a, b),
     "lerp": lambda a, b: torch.lerp(a, b, a.sigmoid()),
+    "turn": lambda a, b: (torch.complex(a, b) * torch.exp(1j * b)).real,
+    "quotient": lambda a, b: (1 / torch.complex(a.abs() + 0.5, b)).imag,
+    "interleave": lambda a, b: torch.stack(torch.broadcast_tensors(a, b), -1).flatten(1),
+    "stack": lambda a, b: torch.stack(torch.broadcast_tensors(a, b), 1).mean(1),
 }
 
 

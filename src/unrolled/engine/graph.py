@@ -143,7 +143,8 @@ class Graph:
                 merged.append(part)
         if len(merged) == 1:
             return merged[0]
-        rows = any(part.rows or _number(part) for part in merged)
+        # Parts of vectors are written side by side like rows; only gathered gradients are no rows.
+        rows = any(part.rows or _number(part) for part in merged) or not any(map(_gathered, merged))
         return self._node("concat", tuple(merged), sum(part.width for part in merged), (), rows)
 
     def expand(self, a: Node, width: int) -> Node:
@@ -208,6 +209,13 @@ def _number(node: Node) -> Node | None:
     """The constant that a value is, or repeats."""
     node = node.inputs[0] if node.op == "expand" else node
     return node if node.op == "const" else None
+
+
+def _gathered(node: Node) -> bool:
+    """Whether a value is made of what is summed over all rows and steps."""
+    return node.op in GATHERED or (
+        node.op in ("add", "concat") and any(map(_gathered, node.inputs))
+    )
 
 
 def _simplify(graph: Graph, op: str, inputs: tuple[Node, ...]) -> Node | None:

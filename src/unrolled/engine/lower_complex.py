@@ -7,7 +7,17 @@ from torch import fx
 
 from unrolled.engine import lower_pointwise  # noqa: F401 (its rules serve both parts)
 from unrolled.engine.graph import Node
-from unrolled.engine.lower import COMPLEX, RULES, Complex, Declined, Lowering, Rule, argument, rule
+from unrolled.engine.lower import (
+    COMPLEX,
+    RULES,
+    Complex,
+    Declined,
+    Lowering,
+    Rule,
+    argument,
+    elementwise,
+    rule,
+)
 from unrolled.engine.lower_rows import column
 
 
@@ -175,3 +185,11 @@ def _view_as_complex(to: Lowering, node: fx.Node) -> Complex:
 @rule("view_as_real", among=COMPLEX)
 def _view_as_real(to: Lowering, node: fx.Node) -> Complex:
     return to.known[node.args[0]]  # pyright: ignore
+
+
+@elementwise("_neg_view")
+def _negated(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
+    known = to.known[node.args[0]]  # pyright: ignore
+    if isinstance(known, Complex):  # the imaginary part of a conjugate, before it is taken apart
+        return Complex(*(to("neg", side) for side in known))
+    return to.pointwise("neg", *node.args)
