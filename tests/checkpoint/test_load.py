@@ -57,6 +57,18 @@ def test_a_loaded_model_is_the_one_that_was_saved(model):
     assert trained.evaluate("x")["sources"] == ["x"]
 
 
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_not_used(model, number):
+    path = model()
+    file = path / "model.safetensors"
+    tensors, about = files.unpack(file.read_bytes(), file)
+    name = next(iter(tensors))
+    tensors[name].view(-1)[0] = number
+    files.write(file, files.pack(tensors, about))
+    with pytest.raises(InputError, match=f"model.safetensors holds '{name}' with entries that are"):
+        load(path)
+
+
 def test_a_task_without_samples_says_so(model):
     trained = load(model())
     for write in (trained.sample, trained.beam):

@@ -104,8 +104,8 @@ def load(directory: str | Path, cell: str | None = None, encoding: str | None = 
         encoding: Of the data to come, if not that of the training data.
 
     Raises:
-        InputError: If a part is missing, damaged, of a newer format or does not fit the others, or
-            the cell is not given or is not the one the model was trained with.
+        InputError: If a part is missing, damaged, of a newer format or does not fit the others, a
+            weight is no number, or the cell is not given or is not the one the model was trained with.
     """
     home = ModelDirectory(Path(directory))
     settings = home.settings()
@@ -117,6 +117,11 @@ def load(directory: str | Path, cell: str | None = None, encoding: str | None = 
     task = task_class(settings.task).restore(settings, artefacts)
     model = task.build()
     load_weights(model, tensors, home.path / MODEL)
+    if ill := [name for name, w in model.named_parameters() if not w.isfinite().all()]:
+        raise InputError(
+            f"{home.path / MODEL} holds {ill[0]!r} with entries that are no numbers, as of a run that "
+            "diverged; train again with a lower --lr or with --clip-norm 1"
+        )
     last = (home.metrics() or [{}])[-1]
     metrics = last if last.pop("event", None) == "end" else {}
     return Trained(home.path, settings, task, model.eval(), metrics)
