@@ -181,6 +181,7 @@ def test_one_sentence(cli, place, arguments, words):  # noqa: F811
         ("[model]\nhidden = 3", ("recipe.toml", "task", "missing")),
         ('task = "generate"\n[model]\nhidden = true', ("--hidden True", "number")),
         ('task = "generate"\n[model]\nlayers = "2"', ("--layers '2'", "number", "quotes")),
+        ('task = "generate"\n[model]\ntied = "no"', ("--tied 'no'", "true or false", "quotes")),
         ('task = "generate"\n[model]\ndropout = "0.5"', ("--dropout '0.5'", "number")),
         ('task = "generate"\n[model]\nzoneout = [true]', ("--zoneout", "number")),
         ('task = "generate"\n[training]\nbatch_size = true', ("--batch-size True", "number")),

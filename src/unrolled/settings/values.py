@@ -24,14 +24,16 @@ class Group(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _check_number(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse what is no number but would become one: of flags, numbers come as such."""
+    def _check_kind(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse what is no number or truth value but would become one: of flags, they come as such."""
         kind = cls.model_fields[info.field_name or ""].annotation
         kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
         if (int in kinds or float in kinds) and bool not in kinds:
             _refuse_truth(value)
             if isinstance(value, str):
                 raise ValueError("should be a number; leave out the quotes")
+        if kind is bool and not isinstance(value, bool):
+            raise ValueError("should be true or false, without quotes")
         return value
 
 
