@@ -7,6 +7,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import unrolled as ur
+from unrolled.engine import native
+from unrolled.engine.packing import Packed
 from unrolled.engine.randomness import counter
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -58,6 +60,23 @@ def test_packed(kind, layers, both, first, bias, proj, sort):
     for ours_now, theirs_now in zip(y[1:], expected[1:], strict=True):
         assert (ours_now is None) == (theirs_now is None)
         assert ours_now is None or torch.equal(ours_now, theirs_now)
+
+
+@pytest.mark.skipif(not native.available(), reason="the core is not built")
+def test_packed_rows_are_never_padded(kind, monkeypatch):
+    _, ours = pair(kind, INPUTS, HIDDEN, 2, bidirectional=True, dropout=0.5)
+    padded = torch.randn(STEPS, BATCH, INPUTS, dtype=torch.float64)
+    packed = pack_padded_sequence(padded, torch.tensor([3, 5, 1, 3]), enforce_sorted=False)
+    expected = ours.eval()(packed)[0].data
+
+    def refuse(*_):
+        raise AssertionError("rows were padded")
+
+    monkeypatch.setattr(Packed, "pad", refuse)
+    with ur.engine("native"):
+        torch.testing.assert_close(ours(packed)[0].data, expected)
+        with pytest.raises(AssertionError, match="padded"):  # dropout draws for each row and step
+            ours.train()(packed)
 
 
 @pytest.mark.parametrize("first", [False, True])

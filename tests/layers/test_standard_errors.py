@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import unrolled as ur
 
@@ -142,6 +142,16 @@ def test_packed_sequences(kind):
         ours(packed(3, torch.float64))
     with pytest.raises(ValueError, match="knows its lengths"):
         ours(packed(3), lengths=torch.tensor([1, 1, 1]))
+    with pytest.raises(RuntimeError, match="must have 2 dimensions, got 3"):
+        ours(packed(3)._replace(data=torch.zeros(10, 3, 1)))
+
+
+@pytest.mark.parametrize("sizes", [[2, 3], [4, 2], [5, 0], [3, 2, 1], [-1, 6]])
+def test_packed_sequences_whose_parts_do_not_fit(sizes):
+    sequence = PackedSequence(torch.zeros(5, 3), torch.tensor(sizes))
+    for net in (ur.GRU(3, 4), ur.Recurrent(ur.GRUCell(3, 4))):
+        with pytest.raises(ValueError, match=r"of 5 rows cannot have batch_sizes \["):
+            net(sequence)
 
 
 @pytest.mark.parametrize(

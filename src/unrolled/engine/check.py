@@ -58,9 +58,21 @@ def _check_delays(cell: Cell) -> None:
 
 
 def complete_states(
-    cell: Cell, x: Tensor, given: Mapping[str, Tensor] | None, *, zeros: bool = True
+    cell: Cell,
+    x: Tensor,
+    given: Mapping[str, Tensor] | None,
+    *,
+    batch: int | None = None,
+    zeros: bool = True,
 ) -> States:
     """Check the states given for the rows of x, and with `zeros` add those left out.
+
+    Args:
+        cell: The cell.
+        x: The input (T, B, I); or of another layout, with `batch`.
+        given: The states.
+        batch: B.
+        zeros: Whether to add zeros for those left out.
 
     Raises:
         TypeError: If a state is no tensor.
@@ -73,7 +85,7 @@ def complete_states(
         )
     if not given and not zeros:
         return {}
-    batch = x.shape[1]
+    batch = x.shape[1] if batch is None else batch
     given = dict(given or {})
     states = {}
     for name, width in cell.state_sizes.items():

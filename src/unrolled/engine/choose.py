@@ -17,7 +17,7 @@ from unrolled.engine.check import check_input, check_lengths, complete_extras, c
 from unrolled.engine.interpret import in_dual_level
 from unrolled.engine.lower import Declined
 from unrolled.engine.native import Compiled
-from unrolled.engine.packing import alike, pack
+from unrolled.engine.packing import Packed, Way
 from unrolled.engine.programs import compiled
 from unrolled.engine.reference import Outputs
 from unrolled.engine.scan import LinearCell, run_linear
@@ -75,26 +75,37 @@ def run(
     x: Tensor,
     states: Mapping[str, Tensor] | None = None,
     *,
-    lengths: Tensor | None = None,
+    lengths: Tensor | Packed | None = None,
     extras: Mapping[str, Tensor] | None = None,
     reverse: bool = False,
     keep: bool = False,
     parameters: Mapping[str, Tensor] | None = None,
 ) -> Outputs:
-    """Run a cell over a sequence in the engine that suits: see :func:`unrolled.engine.reference.run`."""
+    """Run a cell over a sequence in the engine that suits: see :func:`unrolled.engine.reference.run`.
+
+    With :class:`~unrolled.engine.packing.Packed` lengths x is rows (N, I) that lie so, and so are the
+    results; there are no further inputs.
+    """
+    packed, lengths = (lengths, None) if isinstance(lengths, Packed) else (None, lengths)
     if torch.compiler.is_compiling():
-        if _asks_native():
+        if packed is None and _asks_native():
             found = captured(cell, x, states, lengths, extras, reverse, keep, parameters)
             if found is not None:
                 return found
     elif engine_asked() == "native":
-        check_input(cell, x)
+        check_input(cell, x if packed is None else x[:, None])
         try:
-            return _native(cell, x, states, lengths, extras, reverse, keep, parameters)  # pyright: ignore
+            return _native(cell, x, states, packed or lengths, extras, reverse, keep, parameters)  # pyright: ignore
         except Declined as reason:
             if os.environ.get("UNROLLED_STRICT") == "1" and str(reason) != NOTHING:
                 name = type(cell).__name__
                 raise RunError(f"{name} does not run in the native engine: {reason}") from None
+    if packed is not None:
+        rows, steps = packed.pad(x), packed.lengths
+        rest = {"reverse": reverse, "keep": keep, "parameters": parameters}
+        found = run(cell, rows, states, lengths=steps, **rest)  # pyright: ignore
+        history = {name: packed.gather(value) for name, value in found.history.items()}
+        return Outputs(packed.gather(found.y), found.states, history)
     if x.device.type not in DEVICES:
         raise InputError(
             f"unrolled is not tested on {x.device.type}; move the module and its inputs to cpu or cuda"
@@ -120,20 +131,21 @@ def _native(
     cell: Cell,
     x: Tensor,
     states: Mapping[str, Tensor] | None,
-    lengths: Tensor | None,
+    lengths: Tensor | Packed | None,
     extras: Mapping[str, Tensor] | None,
     reverse: bool,
     keep: bool,
     parameters: Mapping[str, Tensor] | None,
 ) -> Outputs:
     _check_circumstances(x)
-    if x.dim() != 3:
+    packed, lengths = (lengths, None) if isinstance(lengths, Packed) else (None, lengths)
+    if packed is None and x.dim() != 3:
         raise Declined(f"the input has {x.dim()} dimensions")
-    given = complete_states(cell, x, states, zeros=False)
+    steps, batch = x.shape[:2] if packed is None else (packed.steps, packed.batch)
+    given = complete_states(cell, x, states, batch=batch, zeros=False)
     _check_kinds(given.values(), "a state")
     extras = complete_extras(cell, x, extras) if cell.extra_names or extras else {}
     _check_kinds(extras.values(), "a further input")
-    steps, batch = x.shape[:2]
     if lengths is not None:
         lengths = check_lengths(lengths, steps, batch)
     if not batch or (lengths is not None and not int(lengths.max())):
@@ -168,23 +180,11 @@ def _native(
     run = partial(plan.run, bfloat16=short or casts, ahead=ahead)
     if dual:
         run = partial(run_dual, plan, bfloat16=short or casts)
-    if lengths is None and not reverse:
-        found = run(rows, initial, constants, alike(steps, batch))
-        return _outputs(cell, plan, found, keep, x.dtype)
-    packing, places, order = pack(lengths, steps, batch, reverse)
-
-    def enter(tensor: Tensor) -> Tensor:
-        return tensor.reshape(steps * batch, tensor.shape[2]).index_select(0, places)
-
-    def leave(flat: Tensor) -> Tensor:
-        whole = flat.new_zeros(steps * batch, flat.shape[1]).index_copy(0, places, flat)
-        return whole.view(steps, batch, flat.shape[1])
-
-    initial = [None if state is None else past.arrange(state, order) for state in initial]
-    found = run([enter(tensor) for tensor in rows], initial, constants, packing)
-    back, wanted = order.argsort(), len(plan.wanted)
-    last = (past.arrange(state, back) for state in found[wanted:])
-    return _outputs(cell, plan, [*map(leave, found[:wanted]), *last], keep, x.dtype)
+    way = packed.way(reverse) if packed else Way(lengths, steps, batch, reverse)
+    found = run([*map(way.enter, rows)], [*map(way.sort, initial)], constants, way.packing)
+    wanted = len(plan.wanted)
+    found = [*map(way.leave, found[:wanted]), *map(way.unsort, found[wanted:])]
+    return _outputs(cell, plan, found, keep, x.dtype)
 
 
 def _check_short(cell: Cell, parameters: Mapping[str, Tensor] | None) -> None:

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from unrolled.engine import past
 from unrolled.engine.cell import Cell
 from unrolled.engine.check import check_lengths
 from unrolled.engine.interpret import differentiate, in_dual_level, unroll
 from unrolled.engine.native import Plan
-from unrolled.engine.packing import alike, pack
+from unrolled.engine.packing import Way
 from unrolled.engine.programs import named
 
 _library = torch.library.Library("unrolled", "FRAGMENT")
@@ -107,46 +106,15 @@ class _Call(NamedTuple):
         ]
 
 
-class _Rows:
-    """How the rows of a call stand inside, and the way there and back."""
+def _way(call: _Call) -> Way:
+    steps, batch = call.inputs[0].shape[:2]
+    lengths = None if call.lengths is None else check_lengths(call.lengths, steps, batch)
+    return Way(lengths, steps, batch, call.reverse)
 
-    def __init__(self, call: _Call) -> None:
-        self.steps, self.batch = call.inputs[0].shape[:2]
-        self.flipped = call.reverse and call.lengths is None
-        self.order: Tensor | None = None
-        if call.lengths is None:
-            self.packing = alike(self.steps, self.batch)
-        else:
-            lengths = check_lengths(call.lengths, self.steps, self.batch)
-            self.packing, self.places, self.order = pack(
-                lengths, self.steps, self.batch, call.reverse
-            )
 
-    def enter(self, tensor: Tensor) -> Tensor:
-        """Lay out the rows of (T, B, n) as the packing has them."""
-        if self.order is None:
-            return tensor.flip(0) if self.flipped else tensor
-        return tensor.reshape(-1, tensor.shape[2]).index_select(0, self.places)
-
-    def leave(self, rows: Tensor) -> Tensor:
-        """Undo :meth:`enter`, with zeros past a row's end."""
-        if self.order is None:
-            return rows.flip(0) if self.flipped else rows
-        whole = rows.new_zeros(self.steps * self.batch, rows.shape[1])
-        return whole.index_copy(0, self.places, rows).view(self.steps, self.batch, -1)
-
-    def sort(self, state: Tensor | None) -> Tensor | None:
-        """Put the rows of a state (D * B, n) in the order used inside."""
-        return state if self.order is None or state is None else past.arrange(state, self.order)
-
-    def unsort(self, state: Tensor) -> Tensor:
-        """Undo :meth:`sort`."""
-        return state if self.order is None else past.arrange(state, self.order.argsort())
-
-    def given(self, call: _Call) -> list[Tensor | None]:
-        """All that is given to the loop, as it stands inside."""
-        inputs, states = map(self.enter, call.inputs), map(self.sort, call.states)
-        return [*inputs, *states, *call.constants]
+def _given(call: _Call, way: Way) -> list[Tensor | None]:
+    """All that is given to the loop, as it stands inside."""
+    return [*map(way.enter, call.inputs), *map(way.sort, call.states), *call.constants]
 
 
 def _once(program: str, tensors: list[Tensor]) -> list[Tensor]:
@@ -167,11 +135,11 @@ def _without_repeats(plan: Plan, found: Sequence[Tensor]) -> list[Tensor]:
 
 def _forward(*arguments: Any) -> list[Tensor]:  # noqa: ANN401
     call = _Call(*arguments)
-    plan, rows = call.plan, _Rows(call)
+    plan, rows = call.plan, _way(call)
     if not rows.packing.rows:
         return _nothing(call)
     saved = call.empty()[-1] if call.needs else None
-    given, (many, last) = rows.given(call), call.splits
+    given, (many, last) = _given(call, rows), call.splits
     found, _ = plan.forward(
         rows.packing,
         given[:many],  # pyright: ignore[reportArgumentType]
@@ -198,7 +166,7 @@ def _nothing(call: _Call) -> list[Tensor]:
 def _backward(*arguments: Any) -> list[Tensor]:  # noqa: ANN401
     call = _Call(*arguments[:-3])
     results, saved, grads = arguments[-3:]
-    plan, rows = call.plan, _Rows(call)
+    plan, rows = call.plan, _way(call)
     many, last = call.splits
     of_last = grads[len(results) :]
     if not rows.packing.rows:
@@ -211,7 +179,7 @@ def _backward(*arguments: Any) -> list[Tensor]:  # noqa: ANN401
     places = _distinct(plan)
     new = plan.backward(
         rows.packing,
-        rows.given(call),
+        _given(call, rows),
         [rows.enter(results[place]) for place in places],
         saved.data_ptr(),
         # The gradient of a result that is wanted twice counts once.
@@ -264,10 +232,10 @@ def _twice(
     call: _Call, given: Sequence[Tensor | None], grads: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
     """The gradient as torch operations, where its own derivative is wanted."""
-    plan, rows = call.plan, _Rows(call)
+    plan, rows = call.plan, _way(call)
 
     def compute(apart: Sequence[Tensor | None]) -> list[Tensor]:
-        again = rows.given(call.holding(apart, call.splits))
+        again = _given(call.holding(apart, call.splits), rows)
         found = unroll(plan.compiled, rows.packing, again)
         results = map(rows.leave, _without_repeats(plan, found[: len(plan.results)]))
         return [*results, *map(rows.unsort, found[len(plan.results) :])]

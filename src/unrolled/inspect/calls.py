@@ -13,9 +13,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.engine import Cell
 from unrolled.engine.check import PAST
+from unrolled.engine.packing import Packed
 from unrolled.inspect.cells import cells_of
 from unrolled.layers import Recurrent
-from unrolled.layers.packed import Unpacked, unpack
 from unrolled.layers.stack import run_stack
 from unrolled.layers.standard import StandardLayers
 
@@ -34,7 +34,7 @@ class Call:
         lengths: Steps of each row (B,), or ``None``.
         extras: Further inputs, name -> (T, B, n) or (B, n).
         results: What it gave: y first, then the last states, as the model goes on with them.
-        flat: How a packed input was laid out.
+        packed: How the rows of a packed input lie.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Call:
     lengths: Tensor | None
     extras: dict[str, Tensor]
     results: list[Tensor]
-    flat: Unpacked | None
+    packed: Packed | None
 
     @property
     def cells(self) -> list[tuple[str, Cell]]:
@@ -63,9 +63,8 @@ class Call:
 
     def by_step(self, y: Tensor) -> Tensor:
         """Lay out what has the form of the net's y as (T, B, n)."""
-        if self.flat is not None:
-            whole = y.new_zeros(self.x.shape[0] * self.x.shape[1], *y.shape[1:])
-            return whole.index_copy(0, self.flat.places, y).unflatten(0, self.x.shape[:2])
+        if self.packed is not None:
+            return self.packed.pad(y)
         return y.transpose(0, 1) if self.net.batch_first else y
 
     def states_of(self, rows: slice) -> dict[str, Tensor]:
@@ -114,12 +113,12 @@ def _noting(name: str, calls: list[Call]) -> Callable[..., None]:
         given = dict(zip(("x", "states"), args, strict=False)) | named
         source: Any = given.get("x", given.get("input"))
         states = given.get("states", given.get("hx"))
-        flat = unpack(source) if isinstance(source, PackedSequence) else None
-        x: Any = source if flat is None else flat.x
+        packed = Packed(source) if isinstance(source, PackedSequence) else None
+        x: Any = source if packed is None else packed.pad(source.data)
         if x.dim() < 3:
             return  # a row alone
-        lengths = given.get("lengths") if flat is None else flat.lengths
-        if flat is None and net.batch_first:
+        lengths = given.get("lengths") if packed is None else packed.lengths
+        if packed is None and net.batch_first:
             x = x.transpose(0, 1)
         names = cells_of(net)[0][1].state_names
         if states is not None and not isinstance(states, dict):
@@ -143,7 +142,7 @@ def _noting(name: str, calls: list[Call]) -> Callable[..., None]:
                 lengths,
                 {key: extra.detach() for key, extra in (given.get("extras") or {}).items()},
                 [y.data if isinstance(y, PackedSequence) else y, *lasts],
-                flat,
+                packed,
             )
         )
 

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from unrolled.engine import Cell, States, run
 from unrolled.engine.cell import sample_of
 from unrolled.engine.check import shape_of
-from unrolled.layers.packed import unpack
+from unrolled.engine.packing import Packed
 from unrolled.layers.stack import Carry, run_stack
 
 Connection = Literal["plain", "residual", "highway", "dense"]
@@ -148,9 +148,11 @@ class Recurrent(nn.Module):
         if isinstance(x, PackedSequence):
             if lengths is not None:
                 raise ValueError("a PackedSequence knows its lengths; do not pass lengths as well")
-            flat = unpack(x)
-            y, *rest = self._layers(flat.x, states, flat.lengths, extras, return_states)
-            return flat.pack(y), *rest  # pyright: ignore[reportReturnType]
+            packed = Packed(x)
+            y, *rest = self._layers(
+                packed.pad(x.data), states, packed.lengths, extras, return_states
+            )
+            return packed.pack(packed.gather(y)), *rest  # pyright: ignore[reportReturnType]
         if x.dim() < 3:
             order = "rows, steps" if self.batch_first else "steps, rows"
             raise ValueError(

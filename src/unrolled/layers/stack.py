@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.engine import Cell, Outputs, States, run
+from unrolled.engine.packing import Packed
 from unrolled.engine.randomness import dropout as drop
 
 STREAMS_OF_A_NET = 2**10
@@ -59,7 +60,7 @@ def run_stack(
     fixed: bool = False,
     stream: int = 0,
     join: Join = _above,
-    lengths: Tensor | None = None,
+    lengths: Tensor | Packed | None = None,
     extras: Mapping[str, Tensor] | None = None,
     keep: bool = False,
     parameters: Sequence[Mapping[str, Tensor]] | None = None,
@@ -76,7 +77,8 @@ def run_stack(
         stream: First of the streams of random numbers that the layers draw from.
         join: Number of a layer, its input and its output -> the input of the next one; after the last
             layer, y.
-        lengths: Steps of each row (B,), in any order.
+        lengths: Steps of each row (B,), in any order; or how rows (N, I) lie packed, of cells that
+            draw nothing, without dropout.
         extras: Further inputs of every cell.
         keep: Whether to give all states, outputs and gates of all steps.
         parameters: For each cell, tensors in place of its parameters.
@@ -119,5 +121,8 @@ def _stacked(values: Sequence[Tensor]) -> Tensor:
 
 
 def _joined(outputs: Sequence[Outputs]) -> Tensor:
-    """Put the outputs (T, B, n, ...) of both directions side by side."""
-    return outputs[0].y if len(outputs) == 1 else torch.cat([output.y for output in outputs], 2)
+    """Put the outputs (T, B, n, ...), or (N, n), of both directions side by side."""
+    if len(outputs) == 1:
+        return outputs[0].y
+    ys = [output.y for output in outputs]
+    return torch.cat(ys, 1 if ys[0].dim() == 2 else 2)

@@ -14,8 +14,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.cells.standard import GRUCell, LSTMCell, RNNCell, StandardCell, alike, autocasts
 from unrolled.engine.choose import torch_runs
+from unrolled.engine.packing import Packed
 from unrolled.layers.cuda import run_torch
-from unrolled.layers.packed import Unpacked, unpack
 from unrolled.layers.stack import run_stack
 
 
@@ -58,13 +58,15 @@ class StandardLayers(nn.RNNBase):
         """
         pair = len(self._cells[0].state_names) == 2
         states = () if hx is None else tuple(hx) if pair else (hx,)
-        flat: Unpacked | None = None
+        dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
+        packed: Packed | None = None
         alone = False
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError("a PackedSequence knows its lengths; do not pass lengths as well")
-            flat = unpack(input)
-            x, lengths = flat.x, flat.lengths
+            if input.data.dim() != 2:
+                raise RuntimeError(f"input must have 2 dimensions, got {input.data.dim()}")
+            x, packed = input.data, Packed(input)
         else:
             self._check_dimensions(input, states)
             alone = input.dim() == 2
@@ -77,10 +79,13 @@ class StandardLayers(nn.RNNBase):
             for names in self._all_weights
         ]
         weight = parameters[0]["weight_ih"]
-        self._check_input(weight, x, states)
+        self._check_input(weight, x, states, x.shape[1] if packed is None else packed.batch)
         dtype = x.dtype
         x, states = alike(weight, x, states)
-        dropout = self.dropout if self.training else 0.0
+        # Each row draws for each step, and torch's own kernels and compilers take padded rows.
+        padded = dropout or torch_runs(x) or torch.compiler.is_compiling()
+        if packed is not None and padded:
+            x, lengths = packed.pad(x), packed.lengths
         if torch_runs(x):
             y, new = self._run_torch(parameters, x, states, dropout, lengths)
         else:
@@ -91,15 +96,15 @@ class StandardLayers(nn.RNNBase):
                 directions=2 if self.bidirectional else 1,
                 dropout=dropout,
                 stream=self.stream,
-                lengths=lengths,
+                lengths=lengths if packed is None or padded else packed,
                 parameters=parameters,
             )
             new = tuple(last[name] for name in self._cells[0].state_names)
         if y.dtype != dtype:
             y, new = y.to(dtype), tuple(state.to(dtype) for state in new)
         new = tuple(state[:, 0] for state in new) if alone else new
-        if flat is not None:
-            y = flat.pack(y)
+        if packed is not None:
+            y = packed.pack(packed.gather(y) if padded else y)
         elif alone:
             y = y[:, 0]
         elif self.batch_first:
@@ -142,18 +147,16 @@ class StandardLayers(nn.RNNBase):
             )
             raise RuntimeError(f"For {kind} input, {what} should also be {x.dim()}-D but got {got}")
 
-    def _check_input(self, weight: Tensor, x: Tensor, states: Sequence[Tensor]) -> None:
+    def _check_input(self, weight: Tensor, x: Tensor, states: Sequence[Tensor], batch: int) -> None:
         if x.dtype != weight.dtype and not autocasts(x):
             raise ValueError(
                 f"RNN input dtype ({x.dtype}) does not match weight dtype ({weight.dtype}). "
                 f"Convert input: input.to({weight.dtype}), or convert model: model.to({x.dtype})"
             )
-        if x.dim() != 3:
-            raise RuntimeError(f"input must have 2 dimensions, got {x.dim() - 1}")
-        if x.shape[2] != self.input_size:
+        if x.shape[-1] != self.input_size:
             raise RuntimeError(
                 "input.size(-1) must be equal to input_size. "
-                f"Expected {self.input_size}, got {x.shape[2]}"
+                f"Expected {self.input_size}, got {x.shape[-1]}"
             )
         cell = self._cells[0]
         if states and len(states) != len(cell.state_names):
@@ -161,7 +164,7 @@ class StandardLayers(nn.RNNBase):
         for place, (state, width) in enumerate(
             zip(states, cell.state_sizes.values(), strict=False)
         ):
-            wanted = (len(self._cells), x.shape[1], width)
+            wanted = (len(self._cells), batch, width)
             if tuple(state.shape) != wanted:
                 what = f"hidden[{place}]" if len(states) > 1 else "hidden"
                 raise RuntimeError(f"Expected {what} size {wanted}, got {list(state.shape)}")
