@@ -5,7 +5,7 @@ from functools import reduce
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from unrolled.engine.graph import Node
 from unrolled.engine.lower import Complex, Declined, Lowering, Parts, argument, rule
@@ -21,7 +21,7 @@ def _mm(to: Lowering, node: fx.Node) -> Node:
     a, weight = node.args
     if weight in to.known or a not in to.known:
         raise Declined("it multiplies rows by rows")
-    leaf, transposed = to.once(weight, to.side or "real")  # pyright: ignore
+    leaf, transposed = to.once(weight, "real")  # pyright: ignore
     return to.graph.matmul(to.row(a), leaf, transposed=transposed)
 
 
@@ -30,7 +30,7 @@ def _addmm(to: Lowering, node: fx.Node) -> Node:
     bias, a, weight = node.args
     if weight in to.known or a not in to.known:
         raise Declined("it multiplies rows by rows")
-    leaf, transposed = to.once(weight, to.side or "real")  # pyright: ignore
+    leaf, transposed = to.once(weight, "real")  # pyright: ignore
     product = to.graph.matmul(to.row(a), leaf, transposed=transposed)
     beta, alpha = (float(node.kwargs.get(name, 1)) for name in ("beta", "alpha"))  # pyright: ignore
     product = to("mul", product, alpha)
@@ -47,44 +47,43 @@ def _mv(to: Lowering, node: fx.Node) -> Node:
 # Parts of rows.
 
 
-def _along(node: fx.Node, value: fx.Node, dim: int, goes: str) -> bool:
-    """Whether a dimension counts parts rather than features.
+def _of_parts(node: fx.Node, dim: int, across: str | None = None) -> bool:
+    """Whether a dimension of what is given counts parts rather than features.
 
     Raises:
         Declined: If it counts rows.
     """
-    rank = value.meta["val"].dim()
+    rank = node.args[0].meta["val"].dim()  # pyright: ignore
     if dim % rank == 0:
-        raise Declined(goes.format(node.target))
+        raise Declined(across or f"{node.target} goes across the rows of the batch")
     return rank == 3 and dim % rank == 1
+
+
+def _whole(value: Tensor, to: Lowering, parts: tuple[Node, ...]) -> Any:  # noqa: ANN401
+    """Give parts as what torch has: rows of two dimensions, or the one row there is."""
+    return Parts(parts) if value.dim() == 3 else to.graph.concat(parts)
 
 
 @rule("split", "split_with_sizes")
 def _split(to: Lowering, node: fx.Node) -> list[Any]:
     source, dim = node.args[0], argument(node, 2, "dim", 0)
-    apart = _along(node, source, dim, "{} goes across the rows of the batch")  # pyright: ignore
+    apart = _of_parts(node, dim)
     sizes = [part.shape[dim] for part in node.meta["val"]]
     bounds = [(sum(sizes[:k]), sum(sizes[: k + 1])) for k in range(len(sizes))]
     rows = to.parts(source)  # pyright: ignore
     if apart:
         return [Parts(rows[first:last]) for first, last in bounds]
-    cut = [tuple(to.graph.slice(row, *bound) for row in rows) for bound in bounds]
     return [
-        _whole(to, node, parts, value) for parts, value in zip(cut, node.meta["val"], strict=True)
+        _whole(value, to, tuple(to.graph.slice(row, *bound) for row in rows))
+        for value, bound in zip(node.meta["val"], bounds, strict=True)
     ]
-
-
-def _whole(to: Lowering, node: fx.Node, parts: tuple[Node, ...], value: Any = None) -> Any:  # noqa: ANN401
-    """Give parts as what a result is: rows of two dimensions, or the one row there is."""
-    value = node.meta["val"] if value is None else value
-    return Parts(parts) if value.dim() == 3 else to.graph.concat(parts)
 
 
 @rule("unbind")
 def _unbind(to: Lowering, node: fx.Node) -> list[Node]:
     source, dim = node.args[0], argument(node, 1, "dim", 0)
     rows = to.parts(source)  # pyright: ignore
-    if _along(node, source, dim, "{} goes across the rows of the batch"):  # pyright: ignore
+    if _of_parts(node, dim):  # pyright: ignore
         return [*rows]
     return [column(to, rows, k) for k in range(_few(rows[0].width))]
 
@@ -113,22 +112,19 @@ def _slice(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
             (4, "step", 1),
         )
     )
-    if node.meta["val"].shape == before.shape and step == 1:
-        return _whole(to, node, to.parts(source))  # pyright: ignore
-    apart = _along(node, source, dim, "it takes a part of the batch")  # pyright: ignore
-    rows = to.parts(source)  # pyright: ignore
+    rows, value = to.parts(source), node.meta["val"]  # pyright: ignore
+    if value.shape == before.shape and step == 1:
+        return _whole(value, to, rows)
+    apart = _of_parts(node, dim, "it takes a part of the batch")
     places = range(*slice(start, stop, step).indices(before.shape[dim]))
     if apart:
         return Parts(tuple(rows[place] for place in places))
     if step == 1:
         return _whole(
-            to, node, tuple(to.graph.slice(row, places.start, places.stop) for row in rows)
+            value, to, tuple(to.graph.slice(row, places.start, places.stop) for row in rows)
         )
-    return _whole(
-        to,
-        node,
-        tuple(to.graph.concat(to.graph.slice(row, k, k + 1) for k in places) for row in rows),
-    )
+    every = (to.graph.concat(to.graph.slice(row, k, k + 1) for k in places) for row in rows)
+    return _whole(value, to, tuple(every))
 
 
 @rule("select")
@@ -138,7 +134,7 @@ def _select(to: Lowering, node: fx.Node) -> Node:
     if isinstance(known, Complex) and dim in (-1, 2):  # of torch.view_as_real
         return known[place]  # pyright: ignore
     rows = to.parts(source)  # pyright: ignore
-    if _along(node, source, dim, "{} goes across the rows of the batch"):  # pyright: ignore
+    if _of_parts(node, dim):  # pyright: ignore
         return rows[place]  # pyright: ignore
     return column(to, rows, place % rows[0].width)  # pyright: ignore
 
@@ -221,7 +217,7 @@ def _expand(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
 
 @rule("clone", "alias", "contiguous", "lift_fresh_copy")
 def _same(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
-    return _whole(to, node, to.parts(node.args[0]))  # pyright: ignore
+    return _whole(node.meta["val"], to, to.parts(node.args[0]))  # pyright: ignore
 
 
 @rule("detach")
@@ -282,7 +278,7 @@ def _reduce(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
             raise Declined(f"it takes {name} over more than two parts of its rows")
         whole = reduce(lambda a, b: to(fold, a, b), rows)
         rows = (to("mul", whole, 1 / len(rows)) if name == "mean" else whole,)
-    return _whole(to, node, rows)
+    return _whole(node.meta["val"], to, rows)
 
 
 def _reduced(to: Lowering, name: str, a: Node) -> Node:
@@ -331,7 +327,7 @@ def _softmax(to: Lowering, node: fx.Node) -> Any:  # noqa: ANN401
     if node.meta["val"].dim() == 3 and dim % 3 == 1:  # pyright: ignore
         raise Declined("it takes a softmax over parts of its rows")
     log = node.target.overloadpacket.__name__ == "_log_softmax"  # pyright: ignore
-    return _whole(to, node, tuple(_softmax_of(to, row, log) for row in rows))
+    return _whole(node.meta["val"], to, tuple(_softmax_of(to, row, log) for row in rows))
 
 
 def _softmax_of(to: Lowering, a: Node, log: bool) -> Node:
