@@ -30,8 +30,8 @@ def check_input(cell: Cell, x: Tensor) -> None:
         raise TypeError(f"{_name(cell)}: input must be floating point, not {x.dtype}")
     if cell.delays:
         _check_delays(cell)
-    flat = all(isinstance(width, int) for width in cell.state_sizes.values())
-    if x.dim() < 3 or (x.dim() > 3 and flat):
+    rank = x.dim()
+    if rank < 3 or (rank > 3 and all(isinstance(n, int) for n in cell.state_sizes.values())):
         raise ValueError(
             f"{_name(cell)}: input must be (steps, rows, input_size), not {tuple(x.shape)}"
         )

@@ -169,10 +169,11 @@ def _native(
             _check_short(cell, parameters)
         constants = plan.step.constants(cell, parameters, widen=short or casts)
         _check_kinds(constants, "a parameter")
-        if any(constant.device != x.device for constant in constants):
-            raise Declined("its parameters are on another device than the input")
-        if any(constant.dtype != x.dtype for constant in constants) and not (short or casts):
-            raise Declined(OTHER_DTYPE)
+        for constant in constants:
+            if constant.device != x.device:
+                raise Declined("its parameters are on another device than the input")
+            if constant.dtype != x.dtype and not (short or casts):
+                raise Declined(OTHER_DTYPE)
     rows, initial = [x, *extras.values()], past.enter(cell, given)
     if short or casts:
         rows = [t.float() for t in rows]

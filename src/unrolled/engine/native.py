@@ -62,6 +62,8 @@ def ordinary(tensor: Tensor | None) -> bool:
 
 def _plain(tensor: Tensor) -> Tensor:
     """Give a tensor whose numbers lie one after another, with their signs."""
+    if tensor.is_contiguous() and not tensor.is_neg():
+        return tensor
     return tensor.resolve_neg().contiguous()
 
 

@@ -15,11 +15,15 @@ from unrolled.engine.check import PAST
 
 def enter(cell: Cell, given: Mapping[str, Tensor]) -> list[Tensor | None]:
     """Give each state with what came before it; ``None`` for zeros."""
+    if not cell.delays:
+        return [given.get(name) for name in cell.state_names]
     return [_with_past(given, name, max(cell.lags(name))) for name in cell.state_names]
 
 
 def leave(cell: Cell, last: Iterable[Tensor]) -> States:
     """Undo :func:`enter`."""
+    if not cell.delays:
+        return dict(zip(cell.state_names, last, strict=True))
     states: States = {}
     pasts: States = {}
     for name, state in zip(cell.state_names, last, strict=True):

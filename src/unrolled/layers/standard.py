@@ -74,8 +74,9 @@ class StandardLayers(nn.RNNBase):
                 raise ValueError("lengths are for several rows; cut a row alone at its length")
             x = input[:, None] if alone else input.transpose(0, 1) if self.batch_first else input
             states = tuple(state[:, None] for state in states) if alone else states
+        held: Any = self._parameters  # found at once, unless parametrised
         parameters = [
-            {name.partition("_l")[0]: getattr(self, name) for name in names}
+            {n.partition("_l")[0]: held[n] if n in held else getattr(self, n) for n in names}
             for names in self._all_weights
         ]
         weight = parameters[0]["weight_ih"]
