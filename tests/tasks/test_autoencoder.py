@@ -189,9 +189,11 @@ def test_contradictions(settings, words):
         made(**settings)
 
 
-@pytest.mark.parametrize("name", ["layer_steps", "tied_decoder", "kl", "contraction"])
-def test_what_sequences_do_not_have(name):
-    settings = AutoencoderSettings(code="sigmoid", widths=(3,), **{name: 1})
+@pytest.mark.parametrize(
+    "setting", [{"layer_steps": 1}, {"tied_decoder": True}, {"kl": 1}, {"contraction": 1}]
+)
+def test_what_sequences_do_not_have(setting):
+    settings = AutoencoderSettings(code="sigmoid", widths=(3,), **setting)
     with pytest.raises(InputError, match="--row-by-row"):
         SequenceAutoencoder(4, 2, settings, ModelSettings())
 

@@ -65,18 +65,25 @@ class Trained:
         """Give one object an input, as the task's ``predict`` does.
 
         Raises:
-            InputError: If the task refuses an input or an option, or has no options and some are given.
+            InputError: If the task refuses an input or an option, or has no options and some are given;
+                if a weight is no number.
         """
         if options and not self.task.chooses:
             raise InputError(
                 f"a {self.task.name} model writes no texts that could be searched for or drawn; leave out "
                 + ", ".join(flag(name) for name in options)
             )
+        self.check_numbers()
         predict: Any = self.task.predict
         return _advised(predict(self.model, _several(inputs), **options))
 
     def evaluate(self, sources: str | Sequence[str]) -> dict[str, Any]:
-        """Judge the model and the baselines on other data, as the task's ``evaluate`` does."""
+        """Judge the model and the baselines on other data, as the task's ``evaluate`` does.
+
+        Raises:
+            InputError: If the task refuses the data, or a weight is no number.
+        """
+        self.check_numbers()
         with torch.no_grad(), advising(WHOLE):
             return self.task.evaluate(self.model, _several(sources))
 
@@ -91,7 +98,28 @@ class Trained:
             raise InputError(
                 f"a {self.task.name} model writes without {', '.join(unknown)}; leave it out"
             )
+        self.check_numbers()
         return found
+
+    def check_numbers(self) -> None:
+        """Refuse a model whose weights are no numbers, as after a run that diverged.
+
+        Raises:
+            InputError: If a weight is not finite; the sentence names it.
+        """
+        if found := no_numbers(self.model):
+            raise InputError(
+                f"{self.directory}: {found}; the file is damaged or the run diverged, so train again with a "
+                "lower --lr"
+            )
+
+
+def no_numbers(model: nn.Module) -> str:
+    """Say which weight first holds what is no number; nothing if none does."""
+    for name, weight in model.state_dict().items():
+        if weight.is_floating_point() and (count := int((~weight.isfinite()).sum())):
+            return f"{count:,} of the {weight.numel():,} numbers of {name} are nan or infinite"
+    return ""
 
 
 def load(directory: str | Path, cell: str | None = None, encoding: str | None = None) -> Trained:
@@ -104,8 +132,8 @@ def load(directory: str | Path, cell: str | None = None, encoding: str | None = 
         encoding: Of the data to come, if not that of the training data.
 
     Raises:
-        InputError: If a part is missing, damaged, of a newer format or does not fit the others, a
-            weight is no number, or the cell is not given or is not the one the model was trained with.
+        InputError: If a part is missing, damaged, of a newer format or does not fit the others, or
+            the cell is not given or is not the one the model was trained with.
     """
     home = ModelDirectory(Path(directory))
     settings = home.settings()
@@ -117,11 +145,6 @@ def load(directory: str | Path, cell: str | None = None, encoding: str | None = 
     task = task_class(settings.task).restore(settings, artefacts)
     model = task.build()
     load_weights(model, tensors, home.path / MODEL)
-    if ill := [name for name, w in model.named_parameters() if not w.isfinite().all()]:
-        raise InputError(
-            f"{home.path / MODEL} holds {ill[0]!r} with entries that are no numbers, as of a run that "
-            "diverged; train again with a lower --lr or with --clip-norm 1"
-        )
     last = (home.metrics() or [{}])[-1]
     metrics = last if last.pop("event", None) == "end" else {}
     return Trained(home.path, settings, task, model.eval(), metrics)

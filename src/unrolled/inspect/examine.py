@@ -5,10 +5,10 @@ import math
 import numpy as np
 from torch import nn
 
+from unrolled.checkpoint.load import no_numbers
 from unrolled.inspect import symptoms
 from unrolled.inspect.cells import cells_of, explain
 from unrolled.inspect.diagnosis import Diagnosis, Finding, again
-from unrolled.inspect.model_data import no_numbers
 from unrolled.inspect.speed import about_speed
 from unrolled.inspect.trials import (
     Descent,

@@ -98,10 +98,9 @@ def _inspect(
     json: bool,
 ) -> None:
     from unrolled.checkpoint.load import load
-    from unrolled.inspect.model_data import refuse_no_numbers
 
     trained, seed = load(model, cell), asked[-1]
-    refuse_no_numbers(trained)
+    trained.check_numbers()
     if report is not None:
         _report(trained, data, report, json=json)
         return

@@ -1,7 +1,5 @@
 """A trained model with the data it learned from, read again."""
 
-from torch import nn
-
 from unrolled.checkpoint.load import Trained
 from unrolled.data.builtin import BUILTINS
 from unrolled.errors import InputError
@@ -65,27 +63,6 @@ def lacking(trained: Trained, why: str) -> InputError:
     if not has:
         told = f"{named} is fitted in closed form, so that none of these shows it; use evaluate"
     return InputError(f"{trained.directory} {why}; {told}")
-
-
-def refuse_no_numbers(trained: Trained) -> None:
-    """Refuse a model whose weights are none, as after a run that diverged: it shows nothing.
-
-    Raises:
-        InputError: If a weight is not finite; the sentence names it.
-    """
-    if found := no_numbers(trained.model):
-        raise InputError(
-            f"{trained.directory}: {found}; the file is damaged or the run diverged, so train again with a "
-            "lower --lr"
-        )
-
-
-def no_numbers(model: nn.Module) -> str:
-    """Say which weight first holds what is no number; nothing if none does."""
-    for name, weight in model.state_dict().items():
-        if weight.is_floating_point() and (count := int((~weight.isfinite()).sum())):
-            return f"{count:,} of the {weight.numel():,} numbers of {name} are nan or infinite"
-    return ""
 
 
 def _symbols(task: Task) -> object:
