@@ -95,15 +95,21 @@ def run(
     elif engine_asked() == "native":
         check_input(cell, x if packed is None else x[:, None])
         try:
-            return _native(cell, x, states, packed or lengths, extras, reverse, keep, parameters)  # pyright: ignore
+            return _native(cell, x, states, lengths, packed, extras, reverse, keep, parameters)  # pyright: ignore
         except Declined as reason:
             if os.environ.get("UNROLLED_STRICT") == "1" and str(reason) != NOTHING:
                 name = type(cell).__name__
                 raise RunError(f"{name} does not run in the native engine: {reason}") from None
     if packed is not None:
-        rows, steps = packed.pad(x), packed.lengths
-        rest = {"reverse": reverse, "keep": keep, "parameters": parameters}
-        found = run(cell, rows, states, lengths=steps, **rest)  # pyright: ignore
+        found = run(
+            cell,
+            packed.pad(x),
+            states,
+            lengths=packed.lengths,
+            reverse=reverse,
+            keep=keep,
+            parameters=parameters,
+        )
         history = {name: packed.gather(value) for name, value in found.history.items()}
         return Outputs(packed.gather(found.y), found.states, history)
     if x.device.type not in DEVICES:
@@ -131,14 +137,14 @@ def _native(
     cell: Cell,
     x: Tensor,
     states: Mapping[str, Tensor] | None,
-    lengths: Tensor | Packed | None,
+    lengths: Tensor | None,
+    packed: Packed | None,
     extras: Mapping[str, Tensor] | None,
     reverse: bool,
     keep: bool,
     parameters: Mapping[str, Tensor] | None,
 ) -> Outputs:
     _check_circumstances(x)
-    packed, lengths = (lengths, None) if isinstance(lengths, Packed) else (None, lengths)
     if packed is None and x.dim() != 3:
         raise Declined(f"the input has {x.dim()} dimensions")
     steps, batch = x.shape[:2] if packed is None else (packed.steps, packed.batch)

@@ -16,9 +16,14 @@ class Declined(UnrolledError):
     """Why a cell cannot be compiled; it then runs in the reference engine."""
 
 
-def unknown(name: str) -> Declined:
-    """Say why an operation is not for the graph."""
-    return Declined(REASONS.get(name, f"it uses {name}, which the compiler does not know"))
+def unknown(name: str, *, complexes: bool = False) -> Declined:
+    """Say why an operation is not for the graph, or not with complex numbers."""
+    if name in REASONS:
+        return Declined(REASONS[name])
+    of_complex = f"it computes {name} of complex numbers"
+    return Declined(
+        of_complex if complexes else f"it uses {name}, which the compiler does not know"
+    )
 
 
 class Parts(NamedTuple):
@@ -79,21 +84,18 @@ class Lowering:
             raise Declined(f"it computes {name} of complex rows of 2 dimensions")
         written = (COMPLEX if complexes else RULES).get(name)
         if written is None:
-            of_complex = complexes and name not in REASONS
-            raise (
-                Declined(f"it computes {name} of complex numbers") if of_complex else unknown(name)
-            )
+            raise unknown(name, complexes=complexes)
         for value in _tensors(node.meta["val"]):
             self._check_shape(node, name, value)
             self._check_kind(node, name, value.dtype)
         seen = (self.known.get(source) for source in node.all_input_nodes)
         counts = [len(value.rows) for value in seen if isinstance(value, Parts)]
         if counts and name in ELEMENTWISE:
-            self.known[node] = Parts(tuple(self.each(max(counts), written, node)))
+            self.known[node] = Parts(tuple(self._each(max(counts), written, node)))
         else:
             self.known[node] = written(self, node)
 
-    def each(self, count: int, written: "Rule", node: fx.Node) -> list[Any]:
+    def _each(self, count: int, written: "Rule", node: fx.Node) -> list[Any]:
         """Write an operation for each of so many parts."""
         try:
             found = []
@@ -193,6 +195,12 @@ class Lowering:
         """Sum of the features."""
         return self.graph.reduce("sum", a)
 
+    def norm(self, squares: Node) -> Node:
+        """Root of a sum of squares."""
+        # At zero, where it has no gradient, torch's is zero: that of the choice.
+        none = self("eq", squares, 0.0)
+        return self("where", none, 0.0, self("sqrt", self("where", none, 1.0, squares)))
+
     def mean(self, a: Node) -> Node:
         """Mean of the features."""
         return self.graph.apply("mul", self.sum(a), self.graph.const(1 / a.width))
@@ -208,22 +216,16 @@ _SHAPES = {
 }
 ELEMENTWISE: set[str] = set()
 """Operations on each number alone."""
-_REDUCING = {"sum", "mean", "amax", "amin"}
-PARTED = (
-    _SHAPES
-    | _REDUCING
-    | {"stack", "split", "split_with_sizes", "slice", "cat"}
-    | {*("clone", "alias", "contiguous", "view_as_real", "_softmax", "_log_softmax")}
-)
+_FLEXIBLE = _SHAPES | {"sum", "mean", "amax", "amin"}
+PARTED = _FLEXIBLE | {
+    *("stack", "split", "split_with_sizes", "slice", "cat", "clone", "alias", "contiguous"),
+    *("view_as_real", "_softmax", "_log_softmax"),
+}
 """Operations that may give rows of two dimensions."""
-RESHAPING = (
-    _SHAPES
-    | _REDUCING
-    | {
-        *("stack", "unbind", "view_as_real", "view_as_complex"),
-        *("logsumexp", "var", "var_mean", "linalg_vector_norm", "mv", "new_zeros", "new_ones"),
-    }
-)
+RESHAPING = _FLEXIBLE | {
+    *("stack", "unbind", "view_as_real", "view_as_complex"),
+    *("logsumexp", "var", "var_mean", "linalg_vector_norm", "mv", "new_zeros", "new_ones"),
+}
 """Operations that give rows of another rank than they take, and see to it that rows stay rows."""
 MOVING = _SHAPES | {
     *("split", "split_with_sizes", "unbind", "slice", "cat", "stack", "flip"),

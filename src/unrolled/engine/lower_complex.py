@@ -127,10 +127,7 @@ def _conj(to: Lowering, node: fx.Node) -> Complex:
 @rule("abs", among=COMPLEX)
 def _abs(to: Lowering, node: fx.Node) -> Node:
     a = _number(to, node.args[0]).complex(to)
-    squares = to("add", to("mul", a.real, a.real), to("mul", a.imag, a.imag))
-    # At zero, where a size has no gradient, torch's is zero: that of the choice.
-    none = to("eq", squares, 0.0)
-    return to("where", none, 0.0, to("sqrt", to("where", none, 1.0, squares)))
+    return to.norm(to("add", to("mul", a.real, a.real), to("mul", a.imag, a.imag)))
 
 
 @rule("where", among=COMPLEX)

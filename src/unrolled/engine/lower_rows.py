@@ -313,10 +313,7 @@ def _norm(to: Lowering, node: fx.Node) -> Node:
     if argument(node, 1, "ord", 2) != 2:
         raise Declined("it takes a norm other than the Euclidean")
     a = to.row(node.args[0])
-    squares = to.sum(to("mul", a, a))
-    # At zero, where a norm has no gradient, torch's is zero: that of the choice.
-    none = to("eq", squares, 0.0)
-    return to("where", none, 0.0, to("sqrt", to("where", none, 1.0, squares)))
+    return to.norm(to.sum(to("mul", a, a)))
 
 
 @rule("_softmax", "_log_softmax")

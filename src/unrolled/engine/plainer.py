@@ -41,18 +41,18 @@ def _polar(size: Tensor, angle: Tensor) -> Tensor:
     return _complex(size * angle.cos(), size * angle.sin())
 
 
-def _waves(n: int, normalization: int, like: Tensor) -> tuple[np.ndarray, np.ndarray, Any]:
-    """The matrices of cos(2 pi j k / n) and sin(2 pi j k / n), scaled, and what makes a constant of them."""
+def _constant(array: np.ndarray, like: Tensor) -> Tensor:
+    with _disable_current_modes():
+        own = torch.tensor(array, dtype=like.dtype.to_real(), device="cpu")
+    return torch.ops.aten.lift_fresh_copy(own)
+
+
+def _waves(n: int, normalization: int) -> tuple[np.ndarray, np.ndarray]:
+    """The matrices of cos(2 pi j k / n) and sin(2 pi j k / n), scaled."""
     turns = np.outer(np.arange(n), np.arange(n)) % n
     sin = np.where(2 * turns % n == 0, 0.0, np.sin(turns * (2 * np.pi / n)))
     scale = (1.0, n**-0.5, 1 / n)[normalization]
-
-    def constant(array: np.ndarray) -> Tensor:
-        with _disable_current_modes():
-            own = torch.tensor(array, dtype=like.dtype.to_real(), device="cpu")
-        return torch.ops.aten.lift_fresh_copy(own)
-
-    return np.cos(turns * (2 * np.pi / n)) * scale, sin * scale, constant
+    return np.cos(turns * (2 * np.pi / n)) * scale, sin * scale
 
 
 def _of_rows(a: Tensor, dims: Sequence[int]) -> bool:
@@ -68,16 +68,16 @@ def _fft_of_real(a: Tensor, dim: Sequence[int], normalization: int, onesided: bo
     if not _of_rows(a, dim):
         return NotImplemented
     n = a.shape[1]
-    cos, sin, constant = _waves(n, normalization, a)
+    cos, sin = _waves(n, normalization)
     kept = n // 2 + 1 if onesided else n
-    return _complex(a @ constant(cos[:, :kept]), a @ constant(-sin[:, :kept]))
+    return _complex(a @ _constant(cos[:, :kept], a), a @ _constant(-sin[:, :kept], a))
 
 
 def _fft(a: Tensor, dim: Sequence[int], normalization: int, forward: bool) -> Tensor:
     if not _of_rows(a, dim):
         return NotImplemented
-    cos, sin, constant = _waves(a.shape[1], normalization, a)
-    cos, sin = constant(cos), constant(-sin if forward else sin)
+    cos, sin = _waves(a.shape[1], normalization)
+    cos, sin = _constant(cos, a), _constant(-sin if forward else sin, a)
     return _complex(a.real @ cos - a.imag @ sin, a.real @ sin + a.imag @ cos)
 
 
@@ -85,10 +85,10 @@ def _fft_to_real(a: Tensor, dim: Sequence[int], normalization: int, last_dim_siz
     if not _of_rows(a, dim):
         return NotImplemented
     n, kept = last_dim_size, last_dim_size // 2 + 1
-    cos, sin, constant = _waves(n, normalization, a)
+    cos, sin = _waves(n, normalization)
     # Each frequency but the first and that of n / 2 stands for two.
     times = np.where(2 * np.arange(kept) % n == 0, 1.0, 2.0)[:, None]
-    return a.real @ constant(cos[:kept] * times) - a.imag @ constant(sin[:kept] * times)
+    return a.real @ _constant(cos[:kept] * times, a) - a.imag @ _constant(sin[:kept] * times, a)
 
 
 def _trilinear(*arguments: Any) -> Tensor:  # noqa: ANN401
